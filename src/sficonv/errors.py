@@ -1,0 +1,21 @@
+"""The errors a person can act on.
+
+Every message says which file or argument, what is wrong with it, and what to do. The command line
+prints them without a traceback and exits with 1.
+"""
+
+
+class SficonvError(Exception):
+    """Base class of everything sficonv raises on purpose about its inputs."""
+
+
+class MediaError(SficonvError):
+    """An image or video that cannot be read: missing, empty, truncated, too large, not media."""
+
+
+class DataError(SficonvError):
+    """A prepared dataset, manifest or split that cannot be used as asked."""
+
+
+class WeightsError(SficonvError):
+    """A weights file or model card that cannot be loaded safely or does not fit the model."""

@@ -1,0 +1,22 @@
+"""The paper's operators, and the conversion of whole backbones."""
+
+from sficonv.nn.complexity import Complexity, complexity
+from sficonv.nn.constrained import MCSConv, constrain, project_after_step
+from sficonv.nn.convert import ConversionReport, ConvertedModel, convert
+from sficonv.nn.sficonv import SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_channels, frequency_size
+
+__all__ = [
+    "Complexity",
+    "ConversionReport",
+    "ConvertedModel",
+    "MCSConv",
+    "SFIBatchNorm2d",
+    "SFIConv2d",
+    "SpaceFreq",
+    "complexity",
+    "constrain",
+    "convert",
+    "frequency_channels",
+    "frequency_size",
+    "project_after_step",
+]
