@@ -12,7 +12,9 @@ from torch import Tensor
 
 from sficonv.errors import WeightsError
 
-_LAYER = re.compile(r"^(?P<block>.+)\.(?:SFIC(?P<index>\d)|downsample\.0)\.(?P<part>conv|bn_s|bn_f)\.(?P<rest>.+)$")
+_LAYER = re.compile(
+    r"^(?P<block>.+)\.(?:SFIC(?P<index>\d)|downsample\.0)\.(?P<part>conv|bn_s|bn_f)\.(?P<rest>.+)$"
+)
 
 
 def import_state_dict(authors_state_dict: dict[str, Any]) -> dict[str, Tensor]:
@@ -37,7 +39,7 @@ def import_state_dict(authors_state_dict: dict[str, Any]) -> dict[str, Tensor]:
     Example:
         >>> import_state_dict({"fc.weight": torch.zeros(2, 4)})["fc.weight"].shape
         Traceback (most recent call last):
-        sficonv.errors.WeightsError: no SFIConv layer among the 1 keys: this is not a checkpoint of the authors' SFIC-ResNet
+        sficonv.errors.WeightsError: no SFIConv layer among 1 keys: not a checkpoint of the authors' SFIC-ResNet
     """
     flat = _strip_prefix(authors_state_dict)
     made: dict[str, Tensor] = {}
@@ -47,11 +49,13 @@ def import_state_dict(authors_state_dict: dict[str, Any]) -> dict[str, Tensor]:
         if match is None:
             made[key] = value
             continue
-        name = f"{match['block']}.conv{match['index']}" if match["index"] else f"{match['block']}.downsample.0"
+        name = (
+            f"{match['block']}.conv{match['index']}" if match["index"] else f"{match['block']}.downsample.0"
+        )
         layers.setdefault(name, {})[f"{match['part']}.{match['rest']}"] = value
     if not layers:
         raise WeightsError(
-            f"no SFIConv layer among the {len(flat)} keys: this is not a checkpoint of the authors' SFIC-ResNet"
+            f"no SFIConv layer among {len(flat)} keys: not a checkpoint of the authors' SFIC-ResNet"
         )
     for name, parts in layers.items():
         made.update(_join(name, parts))
@@ -83,7 +87,9 @@ def read_checkpoint(path: str | Path, *, fake_is_zero: bool = False) -> dict[str
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path}: cannot be read as a file of tensors only, so it is refused ({error})") from error
+        raise WeightsError(
+            f"{path}: cannot be read as a file of tensors only, so it is refused ({error})"
+        ) from error
     for key in ("state_dict", "model", "net"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -98,7 +104,11 @@ def read_checkpoint(path: str | Path, *, fake_is_zero: bool = False) -> dict[str
 
 def _strip_prefix(state: dict[str, Any]) -> dict[str, Tensor]:
     """Drop what wrappers put before the backbone's own names (`module.`, `MainNet`'s attribute)."""
-    stems = [key[: -len("conv1.weight")] for key in state if key.endswith("conv1.weight") and ".layer" not in f".{key}"]
+    stems = [
+        key[: -len("conv1.weight")]
+        for key in state
+        if key.endswith("conv1.weight") and ".layer" not in f".{key}"
+    ]
     prefix = min(stems, key=len) if stems else ""
     return {key.removeprefix(prefix): value for key, value in state.items()}
 

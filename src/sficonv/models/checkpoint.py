@@ -6,6 +6,7 @@ Nothing here unpickles: a weights file can hold tensors only, and the card is pl
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def default_weights() -> Path:
     return shipped[0]
 
 
-def save_weights(path: str | Path, model: nn.Module, card: dict[str, Any] | None = None, *, half: bool = False) -> Path:
+def save_weights(
+    path: str | Path, model: nn.Module, card: dict[str, Any] | None = None, *, half: bool = False
+) -> Path:
     """Write a model's tensors and its card.
 
     Args:
@@ -59,7 +62,13 @@ def save_weights(path: str | Path, model: nn.Module, card: dict[str, Any] | None
         value = value.detach().cpu().contiguous()
         tensors[key] = value.half() if half and value.is_floating_point() else value
     config = model.config.to_dict()  # type: ignore[union-attr,operator]
-    document = {"format": FORMAT, "model": config.pop("name"), **config, "labels": ["real", "fake"], **(card or {})}
+    document = {
+        "format": FORMAT,
+        "model": config.pop("name"),
+        **config,
+        "labels": ["real", "fake"],
+        **(card or {}),
+    }
     save_file(tensors, path)
     path.with_suffix(".json").write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
     return path
@@ -100,8 +109,8 @@ def resolve_weights(path: str | Path) -> Path:
         raise WeightsError(f"{path}: no such weights file")
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{path}: weights must be a .safetensors file. Pickled checkpoints can run code when opened and are "
-            "refused; sficonv.models.authors imports the ones it knows"
+            f"{path}: weights must be a .safetensors file. Pickled checkpoints can run code when opened and "
+            "are refused; sficonv.models.authors imports the ones it knows"
         )
     return path
 
@@ -141,6 +150,9 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
+    model.config = replace(  # type: ignore[assignment,type-var]
+        model.config, image_size=card["image_size"], mean=tuple(card["mean"]), std=tuple(card["std"])
+    )
     return model.eval(), card
 
 

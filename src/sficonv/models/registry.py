@@ -42,9 +42,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_BUILDERS, pattern))
 
 
-def create_model(
-    name: str, *, num_classes: int = 2, pretrained: bool = False, **options: Any
-) -> nn.Module:
+def create_model(name: str, *, num_classes: int = 2, pretrained: bool = False, **options: Any) -> nn.Module:
     """Build a detector by name.
 
     Args:
@@ -74,7 +72,8 @@ def create_model(
     known = set(inspect.signature(builder).parameters) - {"num_classes", "pretrained"}
     if unknown := sorted(set(given) - known):
         raise ValueError(
-            f"model {name!r} has no option {', '.join(unknown)}; it knows {', '.join(sorted(known)) or 'none'}"
+            f"model {name!r} has no option {', '.join(unknown)}; "
+            f"it knows {', '.join(sorted(known)) or 'none'}"
         )
     model, config = builder(num_classes=num_classes, pretrained=pretrained, **given)
     model.config = ModelConfig(  # type: ignore[assignment]

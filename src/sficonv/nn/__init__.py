@@ -2,13 +2,15 @@
 
 from sficonv.nn.complexity import Complexity, complexity
 from sficonv.nn.constrained import MCSConv, constrain, project_after_step
-from sficonv.nn.convert import ConversionReport, ConvertedModel, convert
+from sficonv.nn.convert import ConvertedModel, convert
+from sficonv.nn.report import ConversionReport, LayerReport
 from sficonv.nn.sficonv import SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_channels, frequency_size
 
 __all__ = [
     "Complexity",
     "ConversionReport",
     "ConvertedModel",
+    "LayerReport",
     "MCSConv",
     "SFIBatchNorm2d",
     "SFIConv2d",

@@ -89,15 +89,8 @@ class _PaperRule:
             self.macs += _elements(output) * (module.in_features + (module.bias is not None))
         elif isinstance(module, nn.BatchNorm2d):
             self.macs += 2 * _elements(output)
-            # a fused activation counts as the module it stands for
-            if isinstance(getattr(module, "act", None), _RELUS) and not _has_own_hook(module.act):
-                self.macs += _elements(output)
         elif isinstance(module, _RELUS + _POOLS):
             self.macs += _elements(x)
-
-
-def _has_own_hook(module: nn.Module) -> bool:
-    return bool(module._forward_hooks)
 
 
 def _elements(x: Tensor | SpaceFreq | None) -> int:
@@ -126,6 +119,10 @@ def _sficonv_macs(layer: SFIConv2d, x: Tensor | SpaceFreq | None, output: Tensor
     elif layer.groups > 1:
         macs = kernel * per_group * (layer.spa_out * positions(spa_in) + layer.fre_out * positions(fre_in))
     else:
-        macs = kernel * layer.out_channels * (layer.spa_in * positions(spa_in) + layer.fre_in * positions(fre_in))
+        macs = (
+            kernel
+            * layer.out_channels
+            * (layer.spa_in * positions(spa_in) + layer.fre_in * positions(fre_in))
+        )
     bias = _elements(output) if layer.bias is not None else 0
     return batch * macs + bias + (_elements(x) if pooled else 0)

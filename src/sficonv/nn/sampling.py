@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +27,6 @@ def resize(x: Tensor, size: Size) -> Tensor:
     return F.interpolate(x, size=size, mode="nearest")
 
 
-@lru_cache(maxsize=1024)
 def uniform_step(full: int, kept: int) -> int | None:
     """The step s if nearest resizing from `full` to `kept` samples keeps 0, s, 2s, ...; else None.
 
@@ -37,12 +34,32 @@ def uniform_step(full: int, kept: int) -> int | None:
         >>> uniform_step(64, 32), uniform_step(9, 4), uniform_step(64, 48)
         (2, 2, None)
     """
-    step = full // kept
-    return step if all(i * full // kept == i * step for i in range(kept)) else None
+    step, rest = divmod(full, kept)
+    return step if rest * (kept - 1) < kept else None
 
 
 def _positions(full: int, kept: int, device: torch.device) -> Tensor:
     return torch.arange(kept, device=device) * full // kept
+
+
+def strided_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Size,
+    padding: Size = (0, 0),
+    dilation: Size = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """`F.conv2d`, with the input of a strided 1 x 1 kernel sliced first: the same numbers.
+
+    oneDNN (seen with torch 2.15 on AVX-512) writes past its buffer in the backward pass of a strided 1 x 1
+    convolution in channels-last format when the input channels are no multiple of 16, as they often are
+    in a branch. Slicing avoids that code and is no slower.
+    """
+    if weight.shape[-2:] == (1, 1) and padding == (0, 0) and stride != (1, 1):
+        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def sampled_conv2d(
@@ -81,13 +98,13 @@ def sampled_conv2d(
     kernel: Size = (weight.shape[-2], weight.shape[-1])
     full = conv_size((x.shape[-2], x.shape[-1]), kernel, stride, padding, dilation)
     if full == size:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        return strided_conv2d(x, weight, bias, stride, padding, dilation, groups)
     steps = [uniform_step(f, k) for f, k in zip(full, size, strict=True)]
     if steps[0] is not None and steps[1] is not None:
         grid: Size = (steps[0] * stride[0], steps[1] * stride[1])
         if conv_size((x.shape[-2], x.shape[-1]), kernel, grid, padding, dilation) != size:
             x, padding = _crop(x, kernel, grid, padding, dilation, size), (0, 0)
-        return F.conv2d(x, weight, bias, grid, padding, dilation, groups)
+        return strided_conv2d(x, weight, bias, grid, padding, dilation, groups)
     for axis in (0, 1):
         first = _positions(full[axis], size[axis], x.device) * stride[axis]
         taps = torch.arange(kernel[axis], device=x.device) * dilation[axis]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sficonv.nn.constrained import MCSConv, MCSMode
-from sficonv.nn.sampling import Size, conv_size, resize, sampled_conv2d
+from sficonv.nn.sampling import Size, conv_size, resize, sampled_conv2d, strided_conv2d
 
 Ratio = float | Fraction
 Downsample = Literal["strided", "avgpool"]
@@ -117,7 +117,11 @@ class SFIConv2d(nn.Conv2d):
         downsample: Downsample = "strided",
         name: str = "SFIConv2d",
     ) -> None:
-        for argument, count in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+        for argument, count in (
+            ("in_channels", in_channels),
+            ("out_channels", out_channels),
+            ("groups", groups),
+        ):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name}: {argument} must be a positive integer, got {count!r}")
         for argument, c in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -185,7 +189,9 @@ class SFIConv2d(nn.Conv2d):
                 return self._generate(x)
             if self.stage is None or self.beta == 1:
                 return self._conv2d(x, self.weight, self.bias, self.groups)
-            raise TypeError(f"{self.name}: Stage {self.stage} at beta={self.beta} takes a SpaceFreq, got a tensor")
+            raise TypeError(
+                f"{self.name}: Stage {self.stage} at beta={self.beta} takes a SpaceFreq, got a tensor"
+            )
         if self.groups > 1:
             return self._interact_grouped(x)
         return self._interact(x)
@@ -198,7 +204,7 @@ class SFIConv2d(nn.Conv2d):
         return pool(x) if isinstance(x, Tensor) else SpaceFreq(pool(x.spa), pool(x.fre))
 
     def _conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:
-        return F.conv2d(x, weight, bias, self.conv_stride, self.padding, self.dilation, groups)  # type: ignore[arg-type]
+        return strided_conv2d(x, weight, bias, self.conv_stride, self.padding, self.dilation, groups)  # type: ignore[arg-type]
 
     def _biases(self) -> tuple[Tensor | None, Tensor | None]:
         return (None, None) if self.bias is None else (self.bias[: self.spa_out], self.bias[self.spa_out :])
@@ -237,13 +243,17 @@ class SFIConv2d(nn.Conv2d):
         fre = self._generate_fre(for_fre, weight_fre, bias_fre, fre_size, groups_fre)
         return torch.cat((spa, fre), 1) if self.beta == 1 else SpaceFreq(spa, fre)
 
-    def _generate_fre(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: Size, groups: int) -> Tensor:
+    def _generate_fre(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, size: Size, groups: int
+    ) -> Tensor:
         if self.mcs is None:
             return self._sampled(x, weight, bias, size, groups)
         if self.kernel_size == (1, 1) and self.padding == (0, 0) and self.conv_stride == (1, 1):
             # a 1 x 1 kernel reads the trace maps only at the positions that remain
             pad = self.mcs.kernel_size // 2
-            trace = sampled_conv2d(x, self.mcs.kernel(), None, size, padding=(pad, pad), groups=self.mcs.channels)
+            trace = sampled_conv2d(
+                x, self.mcs.kernel(), None, size, padding=(pad, pad), groups=self.mcs.channels
+            )
             return F.conv2d(trace, weight, bias, groups=groups)
         return self._sampled(self.mcs(x), weight, bias, size, groups)
 
@@ -263,7 +273,9 @@ class SFIConv2d(nn.Conv2d):
         fre_size = self._fre_size(size)
         fre_out = resize(from_fre[:, self.spa_out :], fre_size)
         if self.spa_in:
-            fre_out = fre_out + self._sampled(spa, self.weight[self.spa_out :, : self.spa_in], bias_fre, fre_size)
+            fre_out = fre_out + self._sampled(
+                spa, self.weight[self.spa_out :, : self.spa_in], bias_fre, fre_size
+            )
         elif bias_fre is not None:
             fre_out = fre_out + bias_fre[:, None, None]
         return SpaceFreq(spa_out, fre_out)
@@ -325,7 +337,9 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
         track_running_stats: bool = True,
     ) -> None:
         if not 0 <= fre_channels <= num_features:
-            raise ValueError(f"SFIBatchNorm2d: fre_channels must lie in [0, {num_features}], got {fre_channels}")
+            raise ValueError(
+                f"SFIBatchNorm2d: fre_channels must lie in [0, {num_features}], got {fre_channels}"
+            )
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
         self.fre_channels = fre_channels
         self.after = nn.Sequential()  # drop-out and activation of a fused norm layer, where there was one
@@ -333,10 +347,14 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
     @classmethod
     def from_norm(cls, norm: nn.BatchNorm2d, fre_channels: int) -> SFIBatchNorm2d:
         """Take over a batch normalisation (also timm's with a fused activation), sharing its tensors."""
-        made = cls(norm.num_features, fre_channels, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        made = cls(
+            norm.num_features, fre_channels, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
         made.weight, made.bias = norm.weight, norm.bias
         made._buffers.update(norm._buffers)
-        made.after.extend([m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if m is not None])
+        made.after.extend(
+            [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if m is not None]
+        )
         return made.train(norm.training)
 
     def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:  # type: ignore[override]
@@ -351,9 +369,12 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
     def _branch(self, x: Tensor, channels: slice) -> Tensor:
         if not x.shape[1]:
             return x
-        momentum = self.momentum if self.momentum is not None else 1.0 / max(1, int(self.num_batches_tracked or 1))
+        momentum = (
+            self.momentum if self.momentum is not None else 1.0 / max(1, int(self.num_batches_tracked or 1))
+        )
         mean, var, weight, bias = (
-            None if t is None else t[channels] for t in (self.running_mean, self.running_var, self.weight, self.bias)
+            None if t is None else t[channels]
+            for t in (self.running_mean, self.running_var, self.weight, self.bias)
         )
         use_batch = self.training or mean is None
         return self.after(F.batch_norm(x, mean, var, weight, bias, use_batch, momentum, self.eps))

@@ -41,7 +41,14 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError, AssertionError) as error:
+    except (
+        fx.proxy.TraceError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         raise ValueError(
             f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the input must sit in a "
             "module of its own that timm.layers.register_notrace_module marks"
@@ -60,7 +67,9 @@ def _propagate_shapes(traced: fx.GraphModule, input_size: tuple[int, int, int]) 
         with torch.no_grad(), mode:
             ShapeProp(traced, fake_mode=mode).propagate(torch.empty(2, *input_size))
     except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
-        raise ValueError(f"{type(traced).__name__} does not run on an input of size {input_size}: {error}") from error
+        raise ValueError(
+            f"{type(traced).__name__} does not run on an input of size {input_size}: {error}"
+        ) from error
     finally:
         traced.train(training)
 

@@ -1,0 +1,111 @@
+"""Weights files: what loads, what is refused, and that nothing runs code."""
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sficonv.errors import WeightsError
+from sficonv.models import create_model, load_weights, read_card, save_weights
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_weights(
+        tmp_path_factory.mktemp("w") / "detector", create_model("sfic_resnet26"), {"limits": ["none"]}
+    )
+
+
+def test_card(saved):
+    card = read_card(saved)
+    assert card["limits"] == ["none"]
+    assert (card["image_size"], card["model"]) == (256, "sfic_resnet26")
+
+
+def test_half_precision_halves_the_file_and_keeps_the_scores(saved, tmp_path):
+    model, _ = load_weights(saved)
+    half = save_weights(tmp_path / "half", model, half=True)
+    assert half.stat().st_size < 0.51 * saved.stat().st_size
+    x = torch.randn(2, 3, 64, 64)
+    loaded, _ = load_weights(half)
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    assert (loaded(x).softmax(1) - model(x).softmax(1)).abs().max() < 5e-3
+
+
+def copy_of(saved, folder, **changes):
+    """The saved pair in a new folder, with entries of its card changed."""
+    target = folder / "w.safetensors"
+    target.write_bytes(saved.read_bytes())
+    card = {**read_card(saved), **changes}
+    target.with_suffix(".json").write_text(json.dumps(card))
+    return target
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_weights(tmp_path / "nothing.safetensors")
+
+
+def test_weights_of_another_model(saved, tmp_path):
+    with pytest.raises(
+        WeightsError, match="not weights of 'resnet26'.*unknown, such as layer1.0.conv1.mcs.weight"
+    ):
+        load_weights(copy_of(saved, tmp_path, model="resnet26"))
+
+
+def test_unknown_model_in_card(saved, tmp_path):
+    with pytest.raises(WeightsError, match="unknown model 'somenet'"):
+        load_weights(copy_of(saved, tmp_path, model="somenet"))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 99])
+def test_corrupt_file(saved, tmp_path, content):
+    path = copy_of(saved, tmp_path)
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load_weights(path)
+
+
+def test_truncated_file(saved, tmp_path):
+    path = copy_of(saved, tmp_path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load_weights(path)
+
+
+def test_weights_that_are_not_finite(saved, tmp_path):
+    path = copy_of(saved, tmp_path)
+    tensors = load_file(path)
+    tensors["fc.bias"][0] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match="not finite"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}'])
+def test_bad_card(saved, tmp_path, text):
+    path = copy_of(saved, tmp_path)
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(WeightsError, match="not a model card"):
+        load_weights(path)
+
+
+class Bomb:
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.flag),)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors"])
+def test_a_pickle_runs_no_code(saved, tmp_path, suffix):
+    flag = tmp_path / "the-code-ran"
+    path = copy_of(saved, tmp_path).with_suffix(suffix)
+    path.write_bytes(pickle.dumps(Bomb(flag)))
+    with pytest.raises(WeightsError):
+        load_weights(path)
+    assert not flag.exists()

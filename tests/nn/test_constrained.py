@@ -1,0 +1,88 @@
+"""MCSConv: the constraint of eq. (1) in all modes, and what it does to an image."""
+
+import pytest
+import torch
+
+from sficonv.nn import MCSConv, constrain, project_after_step
+
+
+def assert_constrained(kernel: torch.Tensor, tolerance: float = 1e-5) -> None:
+    k = kernel.shape[-1] // 2
+    assert torch.all(kernel[:, :, k, k] == -1)
+    assert torch.allclose(kernel.sum((-2, -1)), torch.zeros(len(kernel), 1), atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["reparam", "projected", "fixed"])
+def test_constraint_holds_at_the_start(mode):
+    assert_constrained(MCSConv(16, mode=mode).kernel())
+
+
+@pytest.mark.parametrize("mode", ["reparam", "projected"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_constraint_holds_after_100_adam_steps(mode, autocast):
+    torch.manual_seed(0)
+    mcs = MCSConv(4, mode=mode)
+    before = mcs.kernel().clone()
+    optimizer = torch.optim.Adam(mcs.parameters(), lr=0.01, weight_decay=0.01)
+    handle = project_after_step(optimizer, mcs)
+    for _ in range(100):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = mcs(torch.randn(2, 4, 8, 8)).float().square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert_constrained(mcs.kernel())
+    assert not torch.allclose(mcs.kernel(), before, atol=1e-3)
+    handle.remove()
+
+
+def test_fixed_is_not_trained():
+    mcs = MCSConv(4, mode="fixed")
+    assert not any(p.requires_grad for p in mcs.parameters())
+
+
+def test_projection_is_euclidean_and_leaves_constrained_kernels_alone():
+    u = torch.randn(3, 1, 5, 5, dtype=torch.float64)
+    w = constrain(u)
+    assert_constrained(w.float())
+    assert torch.allclose(constrain(w), w)
+    direction = (w - u).flatten(1)
+    free = torch.arange(25) != 12
+    assert torch.allclose(
+        direction[:, free], direction[:, :1].expand(-1, 24)
+    )  # along the constraint's normal
+
+
+def test_sums_near_zero_are_harmless():
+    u = torch.randn(2, 1, 5, 5)
+    u -= u.mean((-2, -1), keepdim=True)
+    assert constrain(u).abs().max() < 10
+
+
+def test_no_gradient_at_the_centre():
+    mcs = MCSConv(2)
+    mcs(torch.randn(1, 2, 8, 8)).square().sum().backward()
+    assert torch.all(mcs.weight.grad[:, :, 2, 2] == 0)
+
+
+def test_a_flat_image_gives_nothing_inside():
+    y = MCSConv(3)(torch.full((1, 3, 12, 12), 0.7))
+    assert y[:, :, 2:-2, 2:-2].abs().max() < 1e-6
+
+
+def test_state_dict_carries_over_between_modes():
+    source = MCSConv(4, mode="fixed")
+    for mode in ("reparam", "projected"):
+        other = MCSConv(4, mode=mode)
+        other.load_state_dict(source.state_dict())
+        assert torch.allclose(other.kernel(), source.kernel(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [("channels", {"channels": 0}), ("kernel_size", {"kernel_size": 4}), ("kernel_size", {"kernel_size": 1}),
+     ("mode", {"mode": "none"}), ("mode", {"mode": "learned"})],
+)  # fmt: skip
+def test_errors_name_the_argument(argument, options):
+    with pytest.raises(ValueError, match=argument):
+        MCSConv(**{"channels": 4, **options})

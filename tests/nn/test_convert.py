@@ -1,0 +1,151 @@
+"""convert(): whole backbones, vanilla to SFIC."""
+
+import copy
+import json
+from fractions import Fraction
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from sficonv.nn import SFIConv2d, convert
+
+
+def backbone(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name == "vgg11_bn":
+        return torchvision.models.vgg11_bn(num_classes=2, dropout=0.0)
+    return timm.create_model(name, num_classes=2)
+
+
+NAMES = ["resnet18", "resnet26", "efficientnet_lite0", "vgg11_bn"]
+
+
+def stages(model: nn.Module) -> list[str]:
+    return [r.stage for r in model.report.layers]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bypassed_at_beta_1_equals_the_original(name):
+    model = backbone(name).eval()
+    converted = convert(model, 0.5, 1.0, mcs_mode="none")
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(converted(x), model(x), rtol=1e-4, atol=1e-6)
+    assert list(converted.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("alpha", "beta"), [(0.25, 1.0), (0.3, 0.75), (1.0, 0.5), (0.5, 0.25), (Fraction(2, 3), Fraction(1, 3))]
+)
+def test_forward_and_backward(name, alpha, beta):
+    converted = convert(backbone(name), alpha, beta, input_size=(3, 64, 64))
+    converted(torch.randn(2, 3, 63, 65)).sum().backward()
+    missing = [k for k, p in converted.named_parameters() if p.grad is None]
+    assert not missing
+    extra = set(converted.state_dict()) - set(backbone(name).state_dict())
+    assert all(".mcs." in key for key in extra)
+    counts = stages(converted)
+    assert counts[0] == "head"
+    assert counts.count("Stage 1") >= 1
+    assert counts.count("Stage 3") == 1
+
+
+def test_converting_leaves_the_original_alone():
+    model = backbone("resnet18").eval()
+    before = copy.deepcopy(model.state_dict())
+    convert(model, 0.5, 0.5, init="paper")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(isinstance(m, SFIConv2d) for m in model.modules())
+
+
+def test_pretrained_weights_survive():
+    model = backbone("resnet26")
+    loaded_first = convert(model, 0.5, 0.5)
+    loaded_after = convert(backbone("resnet26"), 0.5, 0.5)
+    missing, unexpected = loaded_after.load_state_dict(model.state_dict(), strict=False)
+    assert not unexpected
+    assert all("mcs" in key for key in missing)
+    loaded_after.load_state_dict(loaded_first.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded_first.eval()(x), loaded_after.eval()(x))
+
+
+def test_the_authors_resnet_layout():
+    converted = convert(backbone("resnet26"), downsample="avgpool", shortcut="stage1", fuse_at="layer4.0")
+    of = {r.layer: r.stage for r in converted.report.layers}
+    assert of["conv1"] == "head"
+    assert of["layer1.0.conv1"] == "Stage 1"
+    assert of["layer1.0.downsample.0"] == "Stage 2"
+    assert of["layer4.0.conv3"] == of["layer4.0.downsample.0"] == "Stage 3"
+    assert of["layer4.1.conv1"] == "vanilla"
+    assert list(of.values()).count("Stage 1") == 1
+
+
+def test_a_second_reader_of_the_head_gets_its_own_stage1():
+    of = {r.layer: r.stage for r in convert(backbone("resnet26")).report.layers}
+    assert of["layer1.0.conv1"] == of["layer1.0.downsample.0"] == "Stage 1"
+
+
+def test_alpha_0_with_avgpool_is_the_vanilla_control():
+    model = backbone("resnet18").eval()
+    control = convert(model, 0, downsample="avgpool")
+    assert set(stages(control)) == {"head", "vanilla"}
+    assert list(control.state_dict()) == list(model.state_dict())
+    same = convert(model, 0)
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.allclose(same(x), model(x))
+    assert not torch.allclose(control(x), model(x))
+
+
+def test_report_is_json_and_readable():
+    report = convert(backbone("resnet18"), 0.5, 0.5).report
+    assert json.loads(json.dumps(report.to_dict()))["alpha"] == 0.5
+    assert "layer1.0.conv1" in str(report)
+
+
+def test_copies_keep_report_and_mode():
+    converted = convert(backbone("resnet18").eval(), 0.5, 0.5)
+    assert not converted.training
+    assert copy.deepcopy(converted).report == converted.report
+
+
+@pytest.mark.slow
+def test_compiles_whole():
+    converted = convert(backbone("resnet18"), 0.5, 0.5).eval()
+    x = torch.randn(1, 3, 64, 64)
+    compiled = torch.compile(converted, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(x), converted(x), rtol=1e-4, atol=1e-5)
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, 8, 3, padding=1) for i in (3, 8, 8))
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.c(self.b(x)) if x.sum() > 0 else self.b(x)
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        ("alpha", lambda m: convert(m, alpha=1.1)),
+        ("alpha", lambda m: convert(m, alpha=None)),
+        ("beta", lambda m: convert(m, beta=0)),
+        ("mcs_mode", lambda m: convert(m, mcs_mode="x")),
+        ("downsample", lambda m: convert(m, downsample="x")),
+        ("shortcut", lambda m: convert(m, shortcut="x")),
+        ("init", lambda m: convert(m, init="x")),
+        ("fuse_at='layer9'", lambda m: convert(m, fuse_at="layer9")),
+        ("Odd cannot be traced", lambda m: convert(Odd())),
+        ("has 1 convolutions", lambda m: convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))),
+        ("does not run", lambda m: convert(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)))),
+    ],
+)
+def test_errors_say_what_is_wrong(message, call):
+    with pytest.raises(ValueError, match=message):
+        call(backbone("resnet18"))
