@@ -1,0 +1,182 @@
+"""Face crops of a prepared folder as a torch dataset, and the sampler that decides which are seen.
+
+A key is either a plain index or an `(index, draw)` pair. `draw` is a random number that the sampler
+hands out with every index: all random choices made for that item follow from it, so a run does not
+depend on the number of workers, and a resumed run sees what the uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, WeightedRandomSampler
+
+from sficonv.errors import DataError
+
+Key = int | tuple[int, int]
+Transform = Callable[[Tensor], Tensor]
+
+
+class FaceCrops(Dataset):
+    """The crops of a manifest, decoded when asked for.
+
+    Args:
+        df: manifest rows; the columns `path` and `label` (0 = real, 1 = fake) are used.
+        root: folder that `path` is relative to. Absolute paths are taken as they are, which is how the
+            rows of several folders are put into one dataset.
+        transform: maps a uint8 tensor `(3, H, W)` to another one; it draws from torch's generator.
+
+    Items are `(image, label, index)`: uint8 `(3, H, W)` RGB, int, int. Raises `DataError` naming the file
+    when a crop is missing or cannot be decoded.
+
+    Example:
+        >>> crops = FaceCrops(read_manifest("prepared"), "prepared")  # doctest: +SKIP
+        >>> image, label, index = crops[0]                            # doctest: +SKIP
+    """
+
+    def __init__(self, df: pd.DataFrame, root: str | Path, transform: Transform | None = None) -> None:
+        # Plain lists: a DataFrame per worker would cost memory, and iloc costs a millisecond per item.
+        self.paths = [str(Path(root) / path) for path in df["path"]]
+        self.labels = [int(label) for label in df["label"]]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
+        index, draw = key if isinstance(key, tuple) else (key, None)
+        image = to_tensor(read_crop(self.paths[index]))
+        return apply_transform(self.transform, image, draw), self.labels[index], index
+
+
+def read_crop(path: str | Path) -> np.ndarray:
+    """Decode one crop file to RGB uint8 `(H, W, 3)`; raises `DataError` naming the file."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        why = "cannot be decoded" if Path(path).is_file() else "is missing"
+        raise DataError(f"{path}: this face crop {why}. Run `sficonv prepare` again on its source.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """RGB uint8 `(H, W, 3)` to a uint8 tensor `(3, H, W)`."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def apply_transform(transform: Transform | None, image: Tensor, draw: int | None) -> Tensor:
+    """Apply `transform` with torch's generator set to `draw`, leaving the generator as it was."""
+    if transform is None:
+        return image
+    if draw is None:
+        return transform(image)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(draw)
+        return transform(image)
+
+
+class DrawSampler(WeightedRandomSampler):
+    """Weighted sampling that hands out `(index, draw)` keys and depends on (seed, epoch) alone.
+
+    Args:
+        weights: how often each row is wanted, relative to the others; `None` weights all alike.
+        num_rows: number of rows, needed when `weights` is None.
+        num_samples: keys per epoch. Default: one per row.
+        replacement: draw with replacement. Without it and with equal weights, an epoch is a shuffle.
+        seed: seed of the run.
+
+    Example:
+        >>> sampler = DrawSampler(num_rows=3, replacement=False, seed=7)
+        >>> sorted(index for index, draw in sampler)
+        [0, 1, 2]
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float] | np.ndarray | None = None,
+        *,
+        num_rows: int | None = None,
+        num_samples: int | None = None,
+        replacement: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if weights is None:
+            if num_rows is None:
+                raise ValueError("DrawSampler: give either weights or num_rows")
+            weights = np.ones(num_rows)
+        super().__init__(
+            np.asarray(weights, dtype=np.float64).tolist(),
+            num_samples or len(weights),
+            replacement=replacement,
+            generator=torch.Generator(),
+        )
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; Lightning calls this."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+        self.generator.manual_seed(int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0]))
+        indices = list(super().__iter__())
+        draws = torch.randint(2**31, (len(indices),), generator=self.generator).tolist()
+        self.epoch += 1
+        return iter(zip(indices, draws, strict=True))
+
+
+def video_weights(df: pd.DataFrame) -> np.ndarray:
+    """Weights that make the videos of each dataset equally likely, whatever their number of frames."""
+    return 1.0 / df.groupby("video_id")["video_id"].transform("size").to_numpy(dtype=np.float64)
+
+
+def balanced_weights(df: pd.DataFrame) -> np.ndarray:
+    """Weights that make both labels equally likely, and the videos within each label too."""
+    per_video = pd.Series(video_weights(df), index=df.index)
+    return (per_video / per_video.groupby(df["label"]).transform("sum")).to_numpy()
+
+
+def identities(df: pd.DataFrame) -> list[frozenset[str]]:
+    """Who is seen in each row: `dataset/id` for every source identity, else the video itself."""
+    rows = df[["dataset", "source_ids", "video_id"]].itertuples(index=False, name=None)
+    return [
+        frozenset(f"{dataset}/{one}" for one in ids.split(",")) if ids else frozenset([video])
+        for dataset, ids, video in rows
+    ]
+
+
+class Counterparts:
+    """Finds the fake crop that was made from the footage of a real one.
+
+    Args:
+        fake: manifest rows of fake crops. In `source_ids` the target, whose video was forged, stands first.
+    """
+
+    def __init__(self, fake: pd.DataFrame) -> None:
+        self.videos: dict[tuple[str, ...], dict[str, tuple[np.ndarray, list[str]]]] = {}
+        for video, rows in fake.groupby("video_id", sort=True):
+            first = rows.iloc[0]
+            group = (first["dataset"], first["compression"])
+            target = f"{first['dataset']}/{first['source_ids'].split(',')[0]}"
+            entry = (rows["time"].to_numpy(np.float32), rows["path"].tolist())
+            for key in (group, (*group, target)):
+                self.videos.setdefault(key, {})[str(video)] = entry
+
+    def near(
+        self, group: tuple[str, str], who: frozenset[str], time: float, rng: np.random.Generator
+    ) -> str | None:
+        """Path of a fake crop of `group` (dataset, compression) made from a video of `who`, as near to
+        `time` (s) as there is; of anybody in the group if there is none; else None."""
+        keys = [key for one in sorted(who) if (key := (*group, one)) in self.videos]
+        found = self.videos.get(keys[0] if keys else group)
+        if not found:
+            return None
+        times, paths = list(found.values())[int(rng.integers(len(found)))]
+        if not keys or not np.isfinite(time) or not np.isfinite(times).any():
+            return paths[int(rng.integers(len(paths)))]
+        return paths[int(np.nanargmin(np.abs(times - time)))]

@@ -1,0 +1,190 @@
+"""From prepared folders to the two loaders of a training run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sficonv.data import transforms
+from sficonv.data.dataset import DrawSampler, FaceCrops, balanced_weights, video_weights
+from sficonv.data.manifest import check_manifest, manifest_hash, read_manifest
+from sficonv.data.selfblend import SelfBlended, collate_pairs
+from sficonv.errors import DataError
+from sficonv.training.recipes import Recipe
+
+TRANSFORMS = {"paper": transforms.paper_train, "finetune": transforms.finetune_train}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The rows a run may read, with absolute paths; rows of the test split are not among them.
+
+    Args:
+        train: rows of split `train`.
+        val: rows of split `val`.
+        extra: real rows of the additional folders, without those of splits `val` and `test`.
+        summary: hashes and counts for the model card.
+        warnings: leaks between training and validation, in plain words.
+    """
+
+    train: pd.DataFrame
+    val: pd.DataFrame
+    extra: pd.DataFrame
+    summary: dict[str, Any]
+    warnings: list[str]
+
+
+def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) -> TrainingData:
+    """Read the manifests of prepared folders.
+
+    Args:
+        data: folders that give the training and the validation rows.
+        extra_data: folders of which only real rows are used, for training.
+
+    Raises:
+        DataError: if there are no training rows, or the validation rows do not hold both labels.
+    """
+    folders: list[dict[str, Any]] = []
+    main = pd.concat([_read(folder, folders) for folder in data], ignore_index=True)
+    train, val = main[main["split"] == "train"], main[main["split"] == "val"]
+    names = ", ".join(str(folder) for folder in data)
+    if train.empty:
+        raise DataError(
+            f"{names}: no crop belongs to the split 'train'. Prepare the data with a split (official or by "
+            "identity); the column `split` of manifest.parquet says which crop belongs where."
+        )
+    if set(val["label"]) != {0, 1}:
+        found = {(): "no crops", (0,): "only real crops", (1,): "only fake crops"}[tuple(set(val["label"]))]
+        raise DataError(
+            f"{names}: the split 'val' has {found}. The best epoch is chosen by the AUC on 'val', which "
+            "needs real and fake faces; the test split is never used for that."
+        )
+    extra = train.iloc[:0]
+    if extra_data:
+        extra = pd.concat([_read(folder, folders) for folder in extra_data], ignore_index=True)
+        extra = extra[(extra["label"] == 0) & extra["split"].isin(["train", ""])]
+        if extra.empty:
+            raise DataError(
+                f"{', '.join(map(str, extra_data))}: no real crop of split 'train' or without a split; "
+                "extra data gives real faces for training only"
+            )
+    splits = sorted(set(zip(main["video_id"], main["split"], strict=True)))
+    summary = {
+        "folders": folders,
+        "split_sha256": hashlib.sha256("\n".join("\t".join(pair) for pair in splits).encode()).hexdigest(),
+        "train": _count(train),
+        "val": _count(val),
+        "extra": _count(extra),
+    }
+    return TrainingData(train, val, extra, summary, check_manifest(pd.concat([train, extra, val])))
+
+
+def train_loader(
+    data: TrainingData,
+    recipe: Recipe,
+    *,
+    steps_per_epoch: int | None = None,
+    workers: int = 0,
+    world_size: int = 1,
+    first_epoch: int = 0,
+) -> DataLoader:
+    """The batches that a recipe trains on: uint8 `(B, 3, H, W)`, labels `(B,)`, row indices `(B,)`.
+
+    Args:
+        data: rows to draw from.
+        recipe: batch size, augmentation, self-blending, sampling and seed.
+        steps_per_epoch: batches per epoch and device. Default: as many as draw each row once.
+        workers: loader processes.
+        world_size: number of devices that share an epoch.
+        first_epoch: epoch of the first pass over the loader.
+
+    Raises:
+        DataError: if a label is missing that the recipe cannot make.
+    """
+    rows = pd.concat([data.train, data.extra], ignore_index=True)
+    transform = TRANSFORMS[recipe.transform](recipe.image_size)
+    dataset: Dataset
+    if recipe.self_blend:
+        pairs = SelfBlended(
+            rows, "/", transform, real_fakes=1 - recipe.self_blend, cross=recipe.cross_blend, seed=recipe.seed
+        )
+        dataset, rows, batch_size, collate = pairs, pairs.rows, recipe.batch_size // 2, collate_pairs
+        weights = video_weights(rows)
+    else:
+        if rows["label"].nunique() < 2:
+            raise DataError(
+                f"the training rows are all of one label ({rows['label'].iloc[0]}); training needs both, or "
+                "real faces and self_blend > 0"
+            )
+        dataset, batch_size, collate = FaceCrops(rows, "/", transform), recipe.batch_size, None
+        weights = balanced_weights(rows)
+    if recipe.sampling == "shuffle":
+        weights = np.ones(len(rows))
+    elif recipe.self_blend and not data.extra.empty:
+        weights = _share(weights, rows["path"].isin(data.extra["path"]).to_numpy(), recipe.main_share)
+    count = steps_per_epoch * batch_size * world_size if steps_per_epoch else len(rows)
+    replacement = recipe.sampling == "balanced" or count > len(rows)
+    sampler = DrawSampler(weights, num_samples=count, replacement=replacement, seed=recipe.seed)
+    sampler.set_epoch(first_epoch)
+    return _loader(dataset, batch_size, workers, sampler=sampler, collate_fn=collate)
+
+
+def val_loader(data: TrainingData, recipe: Recipe, *, workers: int) -> DataLoader:
+    """The validation crops in the order of their rows, without augmentation."""
+    dataset = FaceCrops(data.val, "/", transforms.evaluation(recipe.image_size))
+    return _loader(dataset, recipe.batch_size, workers)
+
+
+def default_workers() -> int:
+    """Loader processes: one per core this process may use except one, eight at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(8, cores - 1))
+
+
+def _read(folder: Path, folders: list[dict[str, Any]]) -> pd.DataFrame:
+    rows = read_manifest(folder)
+    root = (folder if folder.is_dir() else folder.parent).resolve()
+    folders.append({"name": root.name, "manifest_sha256": manifest_hash(rows), "crops": len(rows)})
+    return rows.assign(path=[str(root / path) for path in rows["path"]])
+
+
+def _count(rows: pd.DataFrame) -> dict[str, int]:
+    real = rows["label"] == 0
+    return {
+        "real_crops": int(real.sum()),
+        "fake_crops": int((~real).sum()),
+        "real_videos": int(rows["video_id"][real].nunique()),
+        "fake_videos": int(rows["video_id"][~real].nunique()),
+    }
+
+
+def _share(weights: np.ndarray, extra: np.ndarray, main_share: float) -> np.ndarray:
+    """Scale weights so that the rows that are not `extra` are drawn with probability `main_share`."""
+    shares = np.where(extra, (1 - main_share) / weights[extra].sum(), main_share / weights[~extra].sum())
+    return weights * shares
+
+
+def _loader(dataset: Dataset, batch_size: int, workers: int, **options: Any) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        **options,
+    )
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # one process per core is enough

@@ -1,0 +1,172 @@
+"""One detector, one recipe: the Lightning module that trains and validates it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.utilities import dim_zero_cat
+
+from sficonv.errors import SficonvError
+from sficonv.models import to_input
+from sficonv.nn.constrained import project_after_step
+from sficonv.training.recipes import Recipe
+
+
+class TrainingModule(pl.LightningModule):
+    """Cross entropy on uint8 batches `(images (B, 3, H, W), labels (B,), row indices (B,))`.
+
+    Args:
+        model: maps `(B, 3, H, W)` to logits `(B, 2)` and carries a `config`.
+        recipe: optimiser, schedule, label smoothing and seed.
+        val_rows: manifest rows of the validation crops, in the order of their indices.
+        channels_last: run the model in channels-last memory format.
+
+    Logs `train_loss`, `lr`, `val_loss`, `val_auc_frame` and `val_auc_video`.
+    """
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, val_rows: pd.DataFrame, *, channels_last: bool = False
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model.to(memory_format=self.memory_format)
+        self.val_auc = FrameAndVideoAUC(val_rows)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 `(B, 3, H, W)` to logits `(B, 2)`."""
+        x = to_input(images, self.model.config)  # type: ignore[arg-type]
+        return self.model(x.contiguous(memory_format=self.memory_format))
+
+    def on_train_epoch_start(self) -> None:
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout then depends on the step alone, not on whether the run was interrupted before it.
+        torch.manual_seed((self.recipe.seed << 32) + (self.global_rank << 24) + self.global_step)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels, _ = batch
+        loss = F.cross_entropy(self(images), labels, label_smoothing=self.recipe.label_smoothing)
+        self.log(
+            "train_loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(labels),
+            sync_dist=True,
+        )
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
+        images, labels, indices = batch
+        logits = self(images).float()
+        self.val_auc.update(logits.softmax(dim=1)[:, 1], indices)
+        self.log("val_loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        found = self.val_auc.compute()
+        self.val_auc.reset()
+        self.log_dict(found, prog_bar=True)
+        line = ", ".join(f"{name} {float(value):.4f}" for name, value in found.items())
+        rank_zero_info(f"epoch {self.current_epoch}: {line}")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        recipe = self.recipe
+        optimizer = create_optimizer_v2(
+            self.model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas
+        )
+        project_after_step(optimizer, self.model)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler: LRScheduler
+        if recipe.schedule == "halve":
+            # Counted in steps: a run that resumes at an epoch's end would miss a step counted in epochs.
+            scheduler = StepLR(optimizer, step_size=max(1, steps // recipe.epochs), gamma=0.5)
+        else:
+            scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, recipe.warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate at `step` of `steps`: linear rise for a share `warmup`, cosine fall to 0.
+
+    Example:
+        >>> [round(warmup_cosine(step, 10, 0.2), 2) for step in (0, 1, 2, 6, 10)]
+        [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    rise = int(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+
+class FrameAndVideoAUC(Metric):
+    """AUROC over the validation crops, and over their videos (mean score per `video_id`).
+
+    Args:
+        rows: manifest rows; `update` takes indices into them. A crop seen twice counts once.
+    """
+
+    full_state_update = False
+    p_fake: list[Tensor]
+    indices: list[Tensor]
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        super().__init__()
+        self.labels = torch.tensor(rows["label"].to_numpy().astype("int64"))
+        self.videos = torch.tensor(pd.factorize(rows["video_id"])[0].astype("int64"))
+        self.add_state("p_fake", [], dist_reduce_fx="cat")
+        self.add_state("indices", [], dist_reduce_fx="cat")
+
+    def update(self, p_fake: Tensor, indices: Tensor) -> None:
+        """Add scores P(fake) `(B,)` of the rows `indices` `(B,)`."""
+        self.p_fake.append(p_fake)
+        self.indices.append(indices)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`val_auc_frame` and `val_auc_video`."""
+        p_fake, indices = (dim_zero_cat(state).cpu() for state in (self.p_fake, self.indices))
+        if not bool(p_fake.isfinite().all()):
+            raise SficonvError("training diverged: the scores are no longer finite. Lower the learning rate.")
+        scores = torch.full((len(self.labels),), torch.nan).scatter_(0, indices, p_fake)
+        seen = ~scores.isnan()
+        scores, labels, videos = scores[seen], self.labels[seen], self.videos[seen]
+        count = torch.bincount(videos)
+        present = count > 0
+        video_scores = torch.bincount(videos, scores.double())[present] / count[present]
+        video_labels = torch.zeros(len(count), dtype=torch.int64).scatter_(0, videos, labels)[present]
+        return {
+            "val_auc_frame": binary_auroc(scores.double(), labels).float(),
+            "val_auc_video": binary_auroc(video_scores, video_labels).float(),
+        }
+
+
+class AverageWeights(WeightAveraging):
+    """Exponential moving average of all weights; it is what gets validated and saved.
+
+    Args:
+        decay: decay per step, reached gradually so that short runs do not keep their initial weights.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor | int) -> None:
+            count = int(num_averaged)
+            get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, num_averaged)
+
+        super().__init__(multi_avg_fn=average)

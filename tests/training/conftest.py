@@ -1,0 +1,82 @@
+"""A tiny detector and a tiny prepared folder to train it on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+
+from sficonv.data.manifest import write_manifest
+from sficonv.models import ModelConfig, registry
+
+SIDE = 32
+LANDMARKS = np.float32([[12, 13], [20, 13], [16, 18], [12, 22], [20, 22]])
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a registered detector of a few hundred parameters, with batch norm and dropout."""
+
+    def tiny_detector(*, num_classes: int = 2, pretrained: bool = False) -> tuple[nn.Module, ModelConfig]:
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.1),
+            nn.Linear(8, num_classes),
+        )
+        return model, ModelConfig("tiny_detector", image_size=SIDE)
+
+    monkeypatch.setitem(registry._BUILDERS, "tiny_detector", tiny_detector)
+    return "tiny_detector"
+
+
+@pytest.fixture
+def make_prepared(tmp_path: Path) -> Callable[..., Path]:
+    """Write a prepared folder: noise faces, the fake ones brighter and of the real ones' sources."""
+
+    def make(
+        name: str = "prepared",
+        splits: tuple[str, ...] = ("train", "val", "test"),
+        labels: tuple[int, ...] = (0, 1),
+        videos: int = 2,
+        frames: int = 2,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        rows = []
+        for split in splits:
+            for label in labels:
+                for video in range(videos):
+                    for frame in range(frames):
+                        path = f"{split or 'all'}_{label}_{video}_{frame}.png"
+                        image = rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * label
+                        cv2.imwrite(str(folder / path), image.astype(np.uint8))
+                        rows.append(
+                            {
+                                "path": path,
+                                "label": label,
+                                "dataset": name,
+                                "method": "swap" if label else "real",
+                                "compression": "c23",
+                                "video_id": f"{name}/{split}/{label}/{video}",
+                                "source_ids": f"{split}{video}",
+                                "split": split,
+                                "frame": frame,
+                                "time": float(frame),
+                                "face": 0,
+                                "box": [0.0, 0.0, 9.0, 9.0],
+                                "landmarks": LANDMARKS.ravel().tolist(),
+                                "sha256": path,
+                            }
+                        )
+        write_manifest(folder, pd.DataFrame(rows))
+        return folder
+
+    return make

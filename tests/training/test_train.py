@@ -1,0 +1,305 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
+from sficonv.errors import DataError
+from sficonv.models import load_weights, to_input
+from sficonv.training import TrainResult, train
+from sficonv.training.data import load_training_data, train_loader, val_loader
+from sficonv.training.recipes import get_recipe
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def run(tiny: str, tmp_path: Path) -> Callable[..., TrainResult]:
+    """`train` with the tiny model, small and in this process."""
+
+    def start(data: object, out: str = "run", **options: object) -> TrainResult:
+        small = {
+            "epochs": 2,
+            "batch_size": 4,
+            "image_size": 32,
+            "workers": 0,
+            "accelerator": "cpu",
+            "devices": 1,
+        }
+        return train(data, model=tiny, out=tmp_path / out, **{**small, **options})  # type: ignore[arg-type]
+
+    return start
+
+
+class StopAt(pl.Callback):
+    """Fails at the start of an epoch, as a machine does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("power cut")
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_training_leaves_weights_card_history_and_settings(
+    run: Callable[..., TrainResult], make_prepared: Make, recipe: str, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    result = run(data, recipe=recipe)
+    model, card = load_weights(result.weights)
+    assert card == result.card
+    logits = model(to_input(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), model.config))
+    assert logits.shape == (1, 2)
+
+    assert result.history["epoch"].tolist() == [0, 1]
+    assert {"train_loss", "lr", "val_loss", "val_auc_frame", "val_auc_video"} <= set(result.history)
+    best = result.history.loc[result.history["val_auc_video"].idxmax()]
+    assert card["training"]["best_epoch"] == best["epoch"]
+    assert card["metrics"]["val_auc_video"] == pytest.approx(best["val_auc_video"])
+    assert card["data"]["folders"][0]["manifest_sha256"] == manifest_hash(read_manifest(data))
+    assert card["data"]["train"] == {"real_crops": 4, "fake_crops": 4, "real_videos": 2, "fake_videos": 2}
+    assert card["recipe"]["name"] == recipe
+    assert card["labels"] == ["real", "fake"]
+    json.dumps(card)
+
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (settings["recipe"], settings["epochs"], settings["lr"]) == (recipe, 2, card["recipe"]["lr"])
+
+
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_saved_weights_are_the_validated_ones(
+    run: Callable[..., TrainResult], make_prepared: Make, recipe: str
+) -> None:
+    folder = make_prepared()
+    result = run(folder, recipe=recipe, epochs=3, lr=0.05)
+    model, card = load_weights(result.weights)
+    data = load_training_data([folder])
+    loader = val_loader(data, get_recipe("paper", batch_size=8, image_size=32), workers=0)
+    with torch.no_grad():
+        images, labels, _ = next(iter(loader))
+        loss = torch.nn.functional.cross_entropy(model(to_input(images, model.config)), labels)
+    assert loss.item() == pytest.approx(card["metrics"]["val_loss"], rel=1e-4)
+
+
+def test_settings_saved_are_arguments_of_train(
+    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
+) -> None:
+    first = run(make_prepared(), recipe="finetune", epochs=1)
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    settings["out"] = str(tmp_path / "again")
+    again = train(**settings, workers=0, accelerator="cpu", devices=1)
+    assert same_weights(first.weights, again.weights)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_same_command_same_weights_whatever_the_workers(
+    run: Callable[..., TrainResult], make_prepared: Make, recipe: str
+) -> None:
+    data = make_prepared()
+    first = run(data, "a", recipe=recipe)
+    assert same_weights(first.weights, run(data, "b", recipe=recipe, workers=1).weights)
+    assert not same_weights(first.weights, run(data, "c", recipe=recipe, seed=8).weights)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_interrupted_run_continues_to_the_same_weights(
+    run: Callable[..., TrainResult], make_prepared: Make, recipe: str, workers: int, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    options = {"recipe": recipe, "epochs": 4, "lr": 0.01, "workers": workers}
+    whole = run(data, "whole", **options)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(data, "cut", callbacks=[StopAt(2)], **options)
+    assert not (tmp_path / "cut" / "weights.safetensors").exists()
+    continued = run(data, "cut", **options)
+    pd.testing.assert_frame_equal(whole.history, continued.history, check_exact=False)
+    last = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "cut")
+    ]
+    assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
+    assert same_weights(whole.weights, continued.weights)
+
+
+def test_finished_run_is_not_repeated(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    data = make_prepared()
+    first = run(data)
+    again = run(data, callbacks=[StopAt(0), StopAt(1)])
+    assert again.card == first.card
+
+
+@pytest.mark.parametrize("damaged", ["config.yaml", "checkpoints/last.ckpt"])
+def test_damaged_run_is_not_continued(
+    run: Callable[..., TrainResult], make_prepared: Make, damaged: str, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    run(data, epochs=1)
+    (tmp_path / "run" / damaged).write_bytes(b"{ broken")
+    with pytest.raises(DataError, match="cannot be continued"):
+        run(data, epochs=1)
+
+
+def test_other_settings_do_not_continue_a_run(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    data = make_prepared()
+    run(data)
+    with pytest.raises(DataError, match=r"other settings \(lr\)"):
+        run(data, lr=0.5)
+    restarted = run(data, lr=0.5, resume=False)
+    assert restarted.card["recipe"]["lr"] == 0.5
+    assert len(restarted.history) == 2
+
+
+def test_paper_halves_the_rate_after_each_epoch(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    result = run(make_prepared(), recipe="paper", epochs=4)
+    assert result.history["lr"].tolist() == pytest.approx([1e-4, 5e-5, 2.5e-5, 1.25e-5])
+
+
+def test_test_rows_are_never_read(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    data = make_prepared()
+    for path in data.glob("test_*.png"):
+        path.write_bytes(b"broken")
+    run(data, recipe="finetune")
+
+
+def test_broken_training_crop_is_named(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    data = make_prepared()
+    (data / "train_0_0_0.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"train_0_0_0\.png"):
+        run(data)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"splits": ("train", "test")}, "'val' has no crops"),
+        ({"splits": ("train", "val"), "labels": (0,)}, "'val' has only real crops"),
+        ({"splits": ("train", "val"), "labels": (1,)}, "'val' has only fake crops"),
+        ({"splits": ("val", "test")}, "split 'train'"),
+    ],
+)
+def test_unusable_splits_are_refused(
+    run: Callable[..., TrainResult], make_prepared: Make, made: dict, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=words):
+        run(make_prepared(**made))
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_rows_of_one_label_need_self_blending(
+    run: Callable[..., TrainResult], make_prepared: Make
+) -> None:
+    data = make_prepared()
+    rows = read_manifest(data)
+    write_manifest(data, rows[(rows["split"] != "train") | (rows["label"] == 0)])
+    with pytest.raises(DataError, match="one label"):
+        run(data, recipe="paper")
+    run(data, "blended", recipe="finetune", epochs=1)
+
+
+def test_extra_data_gives_real_training_rows_only(make_prepared: Make) -> None:
+    extra = [make_prepared("extra"), make_prepared("plain", splits=("",), videos=3)]
+    data = load_training_data([make_prepared()], extra)
+    assert set(data.extra["label"]) == {0}
+    assert set(data.extra["split"]) == {"train", ""}
+    assert len(data.extra) == 4 + 6
+    assert data.summary["extra"]["real_crops"] == 10
+    with pytest.raises(DataError, match="extra data"):
+        load_training_data([make_prepared("b")], [make_prepared("fakes", labels=(1,))])
+
+
+def test_main_share_decides_how_often_extra_faces_are_drawn(make_prepared: Make) -> None:
+    data = load_training_data([make_prepared()], [make_prepared("plain", splits=("",), videos=8)])
+    recipe = get_recipe("finetune", image_size=32, main_share=0.25)
+    loader = train_loader(data, recipe, steps_per_epoch=100, workers=0)
+    rows = pd.concat([data.train, data.extra], ignore_index=True).query("label == 0").reset_index(drop=True)
+    drawn = rows.loc[[index for index, _ in loader.sampler], "dataset"]
+    assert len(drawn) == 1600
+    assert (drawn == "prepared").mean() == pytest.approx(0.25, abs=0.05)
+
+
+def test_batches_of_pairs_hold_both_labels_alike(make_prepared: Make) -> None:
+    data = load_training_data([make_prepared()])
+    recipe = get_recipe("finetune", image_size=32, batch_size=8)
+    loader = train_loader(data, recipe, steps_per_epoch=3, workers=0)
+    batches = list(loader)
+    assert len(batches) == 3
+    for images, labels, indices in batches:
+        assert images.shape == (8, 3, 32, 32)
+        assert images.dtype == torch.uint8
+        assert labels.sum() == 4
+        assert len(indices) == 8
+
+
+def test_validation_keeps_the_order_of_its_rows(make_prepared: Make) -> None:
+    data = load_training_data([make_prepared()])
+    labels, indices = [], []
+    for _, some_labels, some_indices in val_loader(data, get_recipe("paper", batch_size=3), workers=0):
+        labels += some_labels.tolist()
+        indices += some_indices.tolist()
+    assert labels == data.val["label"].tolist()
+    assert indices == list(range(len(data.val)))
+
+
+def test_leaks_between_splits_are_reported(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    data = make_prepared()
+    rows = read_manifest(data)
+    write_manifest(data, rows.assign(source_ids="same"))
+    card = run(data, epochs=1).card
+    assert any("identities" in warning for warning in card["training"]["warnings"])
+
+
+def test_training_goes_on_from_given_weights(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    data = make_prepared()
+    first = run(data, "first")
+    second = run(data, "second", weights=first.weights, lr=1e-12, epochs=1)
+    assert second.card["training"]["initial_weights"] == str(first.weights)
+    a, b = load_file(first.weights), load_file(second.weights)
+    assert torch.allclose(a["0.weight"], b["0.weight"], atol=1e-6)
+
+
+def test_mixed_precision(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    card = run(make_prepared(), precision="bf16-mixed", epochs=1).card
+    assert card["training"]["precision"] == "bf16-mixed"
+
+
+def test_bad_steps_per_epoch(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    with pytest.raises(ValueError, match="steps_per_epoch"):
+        run(make_prepared(), steps_per_epoch=0)
+
+
+def test_imports_without_video_cli_and_plotting_packages() -> None:
+    code = """
+import importlib.metadata as metadata
+import sys
+absent = {"av", "jsonargparse", "pydantic", "matplotlib", "autocrop", "skimage"}
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+from_name = metadata.Distribution.from_name
+def find(name):  # torchmetrics asks what is installed before it imports
+    if name in absent:
+        raise metadata.PackageNotFoundError(name)
+    return from_name(name)
+metadata.Distribution.from_name = find
+import sficonv.training
+assert sficonv.training.RECIPES["paper"].batch_size == 64
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
