@@ -1,0 +1,81 @@
+"""Whether a figure can be trusted: what the weights may have seen of the data they are judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from sficonv.data.manifest import check_manifest, manifest_hash
+
+
+def protocol_remarks(
+    manifest: pd.DataFrame, rows: pd.DataFrame, split: str, card: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Say what the weights may have seen of the rows they are judged on.
+
+    Args:
+        manifest: The whole manifest of the prepared folder.
+        rows: The evaluated rows of it.
+        split: Which split they are, or `"all"`.
+        card: The model card. Under `data` it may hold hashes of manifests, ids of videos and hashes of crops,
+            at any depth and under any name.
+
+    Returns:
+        Warnings (the figures are doubtful) and notes (what could not be checked).
+    """
+    named = dict(_texts(card.get("data") or {}))
+    known = set().union(*named.values())
+    same = manifest_hash(manifest) in known
+    whose = "these weights were trained on this very folder" if same else "for weights trained on this folder"
+    warnings, notes = [], []
+    used = rows["split"].value_counts()
+    if "train" in used:
+        warnings.append(
+            f"{used['train']} crops are of the training split: {whose}, figures say nothing about new faces"
+        )
+    if "val" in used:
+        warnings.append(
+            f"{used['val']} crops are of the validation split, which chooses the checkpoint: {whose}, "
+            "figures are too good"
+        )
+    if same and "" in used:
+        warnings.append(f"{used['']} crops have no split and may have been trained on: {whose}")
+    if split != "all":
+        earlier = {"train": ["train"], "val": ["train", "val"], "test": ["train", "val", "test"]}[split]
+        manifest = manifest[manifest["split"].isin(earlier)]
+    warnings += [f"in this folder {finding}" for finding in check_manifest(manifest)]
+
+    what = {"videos": set(rows["video_id"].astype(str)), "crops": set(rows["sha256"].astype(str)) - {""}}
+    for key, texts in named.items():
+        for name, ours in what.items():
+            if seen := sorted(texts & ours):
+                warnings.append(
+                    f"{len(seen)} of {len(ours)} evaluated {name}, such as {seen[0]}, are in the model card "
+                    f"under data.{key}: the weights have seen them"
+                )
+    if not named:
+        warnings.append(
+            "the model card does not say what the weights were trained on: overlap was not checked"
+        )
+    elif not same:
+        notes.append(
+            "the model card names other data than this folder; the same faces under other names are not seen"
+        )
+    return warnings, notes
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:
+    """The texts inside a JSON value, by the dotted name of where they stand; those of a list together."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _texts(entry, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        by_name: dict[str, set[str]] = {}
+        for entry in value:
+            for key, texts in _texts(entry, name):
+                by_name.setdefault(key, set()).update(texts)
+        yield from by_name.items()
+    elif isinstance(value, str):
+        yield name, {value}

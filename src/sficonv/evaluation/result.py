@@ -1,0 +1,139 @@
+"""What an evaluation found, as data, as JSON and as tables for a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sficonv.evaluation.metrics import METRICS
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+
+class Estimate(NamedTuple):
+    """A figure and its 95 % interval; `nan` where undefined."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "n/a"
+        return f"{self.value:.3f}" + (
+            f" [{self.low:.3f}, {self.high:.3f}]" if math.isfinite(self.low) else ""
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What was judged, how well it did, how sure that is, and what to doubt.
+
+    Args:
+        weights: The weights file; `None` for a file of scores.
+        model: The model's name; `None` for a file of scores.
+        data: The prepared folder, or the file of scores.
+        split: The evaluated split, or `"all"`.
+        counts: `frames`, `videos`, each also `real_` and `fake_`, and `unreadable` (left out).
+        frame: For each name in `METRICS` the figure over face crops. Intervals resample videos.
+        video: The same over videos: the mean score of a video's crops against its label.
+        per_method: One row per manipulation: its fakes against all reals of the same compression.
+        predictions: The evaluated rows with `p_fake` (`nan` and a reason in `error` where unreadable).
+        warnings: What makes the figures doubtful: leaks, splits used for selection, rows left out.
+        notes: Why a figure is undefined or says less than its name.
+        provenance: Versions, hashes and settings that identify the run.
+    """
+
+    weights: str | None
+    model: str | None
+    data: str
+    split: str
+    counts: dict[str, int]
+    frame: dict[str, Estimate]
+    video: dict[str, Estimate]
+    per_method: pd.DataFrame
+    predictions: pd.DataFrame
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the predictions as plain JSON types, undefined figures as `None`."""
+        figures = {"frame": self.frame, "video": self.video}
+        return _plain(
+            {
+                **{name: getattr(self, name) for name in ("weights", "model", "data", "split", "counts")},
+                **{level: {m: e._asdict() for m, e in values.items()} for level, values in figures.items()},
+                "per_method": self.per_method.to_dict("records"),
+                **{name: getattr(self, name) for name in ("warnings", "notes", "provenance")},
+            }
+        )
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text; undefined figures are `null`."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def save(self, out: str | Path) -> Path:
+        """Write `metrics.json` and `predictions.parquet` into a folder; returns the folder."""
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        self.predictions.to_parquet(out / "predictions.parquet", index=False)
+        return out
+
+    def summary(self) -> Group:
+        """Tables and remarks for a terminal (a rich renderable)."""
+        from rich.console import Group
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        c = self.counts
+        judged = f"{self.model} ({self.weights})" if self.weights else "scores"
+        title = f"{judged} on {self.data}, split {self.split}"
+        rows = (
+            f"{c['videos']} videos ({c['real_videos']} real, {c['fake_videos']} fake), "
+            f"{c['frames']} face crops ({c['real_frames']} real, {c['fake_frames']} fake)"
+        )
+        figures = Table("metric", "video", "frame", title="figures with 95 % intervals over videos")
+        for name in METRICS:
+            figures.add_row(name, str(self.video[name]), str(self.frame[name]))
+        methods = Table(
+            "method",
+            "compression",
+            "fake videos",
+            "real videos",
+            Column("video AUC", no_wrap=True),
+            "frame AUC",
+        )
+        for row in self.per_method.to_dict("records"):
+            counts = (str(row["fake_videos"]), str(row["real_videos"]))
+            video = Estimate(row["video_auc"], row["video_auc_low"], row["video_auc_high"])
+            frame = Estimate(row["frame_auc"])
+            methods.add_row(row["method"], row["compression"] or "-", *counts, str(video), str(frame))
+        remarks = [Text(f"note: {note}", style="dim") for note in self.notes]
+        doubts = [Text(f"warning: {warning}", style="yellow") for warning in self.warnings]
+        return Group(Text(title, style="bold"), Text(rows), figures, methods, *remarks, *doubts)
+
+    def render(self, console: Console | None = None) -> Group:
+        """`summary`, printed too where a console is given."""
+        tables = self.summary()
+        if console is not None:
+            console.print(tables)
+        return tables
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
