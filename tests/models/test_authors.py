@@ -16,7 +16,7 @@ from sficonv.models.authors import import_state_dict, read_checkpoint
 
 
 def authors_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The state of one of our SFIC-ResNets under the release's names: the import, written the other way round."""
+    """The state of an SFIC-ResNet under the release's names: the import, the other way round."""
     layers = {r.layer: r for r in model.report.layers if r.stage.startswith("Stage")}
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""The paper's equations in their literal form (four convolutions, then nearest resizing), to check `SFIConv2d`."""
+"""The paper's equations in their literal form: four convolutions, then nearest resizing."""
 
 from torch import Tensor
 from torch.nn import functional as F

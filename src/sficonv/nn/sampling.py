@@ -91,8 +91,8 @@ def sampled_conv2d(
         `(B, C_out, *size)`.
 
     Example:
-        >>> y = sampled_conv2d(torch.randn(1, 8, 32, 32), torch.randn(4, 8, 3, 3), None, (16, 16), padding=(1, 1))
-        >>> y.shape
+        >>> x, weight = torch.randn(1, 8, 32, 32), torch.randn(4, 8, 3, 3)
+        >>> sampled_conv2d(x, weight, None, (16, 16), padding=(1, 1)).shape
         torch.Size([1, 4, 16, 16])
     """
     kernel: Size = (weight.shape[-2], weight.shape[-1])

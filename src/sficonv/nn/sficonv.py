@@ -170,7 +170,8 @@ class SFIConv2d(nn.Conv2d):
         if not aligned and (self.beta != 1 or self.stage == 1):
             raise ValueError(
                 f"{self.name}: groups={self.groups} cross the border between the branches "
-                f"(alpha_in={self.alpha_in}, alpha_out={self.alpha_out}); choose alpha so that both shares hold whole groups"
+                f"(alpha_in={self.alpha_in}, alpha_out={self.alpha_out}); "
+                "choose alpha so that both shares hold whole groups"
             )
 
     def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:
@@ -305,11 +306,12 @@ class SFIConv2d(nn.Conv2d):
             nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, stage={self.stage}, alpha_in={self.alpha_in}, alpha_out={self.alpha_out}, beta={self.beta}"
+        shares = f"alpha_in={self.alpha_in}, alpha_out={self.alpha_out}, beta={self.beta}"
+        return f"{super().extra_repr()}, stage={self.stage}, {shares}"
 
 
 class SFIBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of both branches: each channel has its own statistics, so the split changes nothing.
+    """Batch normalisation of both branches; channels have their own statistics, so the split changes nothing.
 
     Parameters and buffers are those of `nn.BatchNorm2d(num_features)` in the order `[spa | fre]`.
 

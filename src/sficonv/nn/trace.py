@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d, DropPath, get_notrace_functions, get_notrace_modules
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.shape_prop import ShapeProp
 
@@ -50,8 +50,8 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
         AssertionError,
     ) as error:
         raise ValueError(
-            f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the input must sit in a "
-            "module of its own that timm.layers.register_notrace_module marks"
+            f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the input must "
+            "sit in a module of its own that timm.layers.register_notrace_module marks"
         ) from error
     traced = fx.GraphModule(model, graph, type(model).__name__)
     traced.train(model.training)
@@ -83,13 +83,3 @@ def shape(node: fx.Node) -> torch.Size | None:
 def module_of(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module that a `call_module` node calls."""
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def outputs_equal(a: nn.Module, b: nn.Module, x: Tensor, tolerance: float = 1e-4) -> float:
-    """Largest difference of two models' outputs relative to the first one's largest value (eval mode)."""
-    modes = a.training, b.training
-    with torch.no_grad():
-        ya, yb = a.eval()(x), b.eval()(x)
-    a.train(modes[0])
-    b.train(modes[1])
-    return float((ya - yb).abs().max() / ya.abs().max().clamp_min(1e-12))

@@ -1,0 +1,92 @@
+"""Deepfake detection with Space-Frequency Interactive Convolution (SFIConv).
+
+The public verbs and types. Each is imported when it is first used, so that `import sficonv` costs nothing.
+
+Example:
+    >>> import sficonv
+    >>> results = sficonv.scan(["clip.mp4"])  # doctest: +SKIP
+    >>> results[0].verdict  # doctest: +SKIP
+    'uncertain'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sficonv.data.prepare import prepare
+    from sficonv.detect.demo import demo
+    from sficonv.detect.detector import Detector
+    from sficonv.detect.explain import explain_images
+    from sficonv.detect.results import ScanResult
+    from sficonv.detect.scan import iter_scan, scan
+    from sficonv.errors import DataError, MediaError, SficonvError, WeightsError
+    from sficonv.evaluation.evaluate import evaluate
+    from sficonv.models import create_model, list_models
+    from sficonv.models.checkpoint import load_weights, save_weights
+    from sficonv.nn import SFIConv2d, complexity, convert
+    from sficonv.training.train import train
+
+_HOME = {
+    "SFIConv2d": "sficonv.nn",
+    "convert": "sficonv.nn",
+    "complexity": "sficonv.nn",
+    "create_model": "sficonv.models",
+    "list_models": "sficonv.models",
+    "load_weights": "sficonv.models.checkpoint",
+    "save_weights": "sficonv.models.checkpoint",
+    "prepare": "sficonv.data.prepare",
+    "train": "sficonv.training.train",
+    "evaluate": "sficonv.evaluation.evaluate",
+    "Detector": "sficonv.detect.detector",
+    "ScanResult": "sficonv.detect.results",
+    "scan": "sficonv.detect.scan",
+    "iter_scan": "sficonv.detect.scan",
+    "explain_images": "sficonv.detect.explain",
+    "demo": "sficonv.detect.demo",
+    "SficonvError": "sficonv.errors",
+    "MediaError": "sficonv.errors",
+    "DataError": "sficonv.errors",
+    "WeightsError": "sficonv.errors",
+}
+
+__all__ = [
+    "DataError",
+    "Detector",
+    "MediaError",
+    "SFIConv2d",
+    "ScanResult",
+    "SficonvError",
+    "WeightsError",
+    "complexity",
+    "convert",
+    "create_model",
+    "demo",
+    "evaluate",
+    "explain_images",
+    "iter_scan",
+    "list_models",
+    "load_weights",
+    "prepare",
+    "save_weights",
+    "scan",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("sficonv")
+        except PackageNotFoundError:  # run from a source folder that was never installed
+            return "unknown"
+    if name not in _HOME:
+        raise AttributeError(f"module 'sficonv' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,7 @@
+"""`python -m sficonv`."""
+
+import sys
+
+from sficonv.cli import main
+
+sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the command line prints: an answer as JSON for programs, or as text for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from sficonv.detect.demo import DemoResult
+from sficonv.detect.explain import Explanation
+from sficonv.detect.results import ScanResult, printable
+
+STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "no_face": "dim", "error": "bold red"}
+
+
+def to_json(answer: Any) -> str:
+    """Any answer of a verb as strict JSON: numbers that are not finite become `null`.
+
+    Example:
+        >>> to_json({"auc": float("nan")}).split()
+        ['{', '"auc":', 'null', '}']
+    """
+    if hasattr(answer, "to_json"):
+        answer = answer.to_json()
+        answer = json.loads(answer) if isinstance(answer, str) else answer
+    return json.dumps(_plain(answer), indent=2, allow_nan=False)
+
+
+def failed(answer: Any) -> bool:
+    """Whether any input of the command failed, so that its exit code has to say so."""
+    if isinstance(answer, DemoResult):
+        answer = [case.result for case in answer.cases]
+    if isinstance(answer, list):
+        return any(getattr(item, "error", None) for item in answer)
+    return False
+
+
+def show(answer: Any, options: Mapping[str, Any]) -> None:
+    """Print an answer for people."""
+    console = Console(highlight=False, soft_wrap=True)
+    match answer:
+        case DemoResult():
+            _demo(console, answer)
+        case [ScanResult(), *_]:
+            _scan(console, answer, options)
+        case [Explanation(), *_]:
+            _explanations(console, answer)
+        case list():
+            for item in answer:
+                console.print(Text(printable(item)))
+        case _ if hasattr(answer, "summary"):
+            text = answer.summary()
+            console.print(Text(text) if isinstance(text, str) else text)
+        case _ if hasattr(answer, "history"):  # of a training: its card holds the rest
+            entries = {
+                "metrics": answer.card["metrics"],
+                "history": answer.history,
+                "weights": answer.weights,
+            }
+            for key, value in _plain(entries).items():
+                _entry(console, key, value)
+        case _:
+            for key, value in _plain(answer).items():
+                _entry(console, key, value)
+
+
+def _entry(console: Console, key: str, value: Any, indent: str = "") -> None:
+    name = f"{indent}{key.replace('_', ' ')}:"
+    if isinstance(value, dict):
+        console.print(Text(name))
+        for inner, item in value.items():
+            _entry(console, inner, item, indent + "  ")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        console.print(Text(name))
+        for row in value:
+            cells = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+            console.print(Text(f"{indent}  {', '.join(cells)}"))
+    else:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        console.print(Text(f"{name} {f'{value:,}' if number else printable(value)}"))
+
+
+def _scan(console: Console, results: list[ScanResult], options: Mapping[str, Any]) -> None:
+    for r in results:
+        p_fake = "    " if r.p_fake is None else f"{r.p_fake:.2f}"
+        console.print(
+            Text.assemble((f"{r.verdict:<10}", STYLES[r.verdict]), f"{p_fake}  ", printable(r.path))
+        )
+        for reason in filter(None, (r.problem, *r.notes)):
+            console.print(Text(f"{'':16}{printable(reason)}", style="dim"))
+    counts = Counter[str](r.verdict for r in results)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
+    console.print(Text(f"{len(results)} file{'' if len(results) == 1 else 's'}: {summary}", style="bold"))
+    for kind in ("csv", "report"):
+        if options.get(kind):
+            console.print(Text(f"{kind}: {printable(options[kind])}"))
+
+
+def _explanations(console: Console, explanations: list[Explanation]) -> None:
+    for e in explanations:
+        answer = "no face" if e.p_fake is None else f"P(fake) {e.p_fake:.2f}"
+        console.print(Text(printable(e.error) if e.error else f"{printable(e.path)}: {answer}"))
+        for kind, picture in e.pictures.items():
+            console.print(Text(f"  {kind}: {printable(picture)}"))
+        for key, value in e.numbers.items():
+            console.print(Text(f"  {key.replace('_', ' ')}: {value:.3f}"))
+
+
+def _demo(console: Console, answer: DemoResult) -> None:
+    from rich.table import Table
+
+    table = Table("file", "in truth", "P(fake)", "the detector says", "", box=None, pad_edge=False)
+    for case in answer.cases:
+        p_fake = "" if case.result.p_fake is None else f"{case.result.p_fake:.2f}"
+        said = Text(case.result.verdict, style=STYLES[case.result.verdict])
+        table.add_row(case.result.path.name, case.truth, p_fake, said, case.outcome)
+    console.print(table)
+    console.print(
+        Text(
+            f"{answer.right} of {len(answer.cases)} right. Two forgeries of one photograph show how it works,"
+        )
+    )
+    console.print(Text("not how good the detector is: for that see the figures in its model card."))
+    console.print(Text(f"report: {printable(answer.report)}", style="bold"))
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only."""
+    if (pandas := sys.modules.get("pandas")) and isinstance(value, pandas.DataFrame):
+        return _plain(value.to_dict(orient="records"))
+    if hasattr(value, "to_dict"):
+        return _plain(value.to_dict())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return str(value)

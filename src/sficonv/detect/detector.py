@@ -1,0 +1,161 @@
+"""The detector as one object: weights, preprocessing, calibration and limits, faces in, P(fake) out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sficonv.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
+
+DEFAULT_BAND = (0.35, 0.65)
+
+
+class Detector:
+    """A trained model with everything that is needed to judge a face crop.
+
+    Args:
+        model: A model from `create_model` or `load_weights`; put in eval mode and moved to `device`.
+        card: Its model card. Read from it: `calibration.temperature` (logits are divided by it, default 1),
+            `calibration.uncertain` (the band `[lo, hi]` of P(fake) in which no verdict is given, default
+            `[0.35, 0.65]`), `limits`.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one.
+        batch_size: Most crops in one forward pass.
+
+    Raises:
+        ValueError: If `batch_size` is not positive or `device` cannot be had.
+        WeightsError: If the calibration in the card makes no sense.
+
+    Example:
+        >>> from sficonv.models import create_model
+        >>> detector = Detector(create_model("resnet26"), {"calibration": {"uncertain": [0.4, 0.6]}})
+        >>> detector.scores([np.zeros((256, 256, 3), np.uint8)]).shape
+        (1,)
+        >>> detector.verdict(0.7)
+        'fake'
+    """
+
+    def __init__(
+        self, model: nn.Module, card: dict[str, Any], *, device: str | None = None, batch_size: int = 32
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.device = _device(device)
+        self.model = model.to(self.device).eval()
+        self.card = card
+        self.config: Any = model.config
+        self.batch_size = batch_size
+        self.weights: Path | None = None
+        self.temperature, self.band = _calibration(card)
+
+    @classmethod
+    def from_pretrained(
+        cls, weights: str | Path = "default", *, device: str | None = None, batch_size: int = 32
+    ) -> Detector:
+        """Load a weights file with its card.
+
+        Args:
+            weights: A `.safetensors` file with its `.json` card beside it, or `"default"` for the shipped
+                detector.
+            device: As for `Detector`.
+            batch_size: As for `Detector`.
+
+        Raises:
+            WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names.
+        """
+        from sficonv.models.checkpoint import load_weights, resolve_weights
+
+        model, card = load_weights(weights)
+        detector = cls(model, card, device=device, batch_size=batch_size)
+        detector.weights = resolve_weights(weights)
+        return detector
+
+    @property
+    def name(self) -> str:
+        """The model's name, for example `"sfic_efficientnet_lite0"`."""
+        return str(self.config.name)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the model card says about where the detector should not be trusted."""
+        return tuple(str(limit) for limit in self.card.get("limits", ()))
+
+    def to_batch(self, crops: list[np.ndarray]) -> Tensor:
+        """Preprocess face crops exactly as in training.
+
+        Args:
+            crops: RGB `uint8` `(H, W, 3)`, each of any size.
+
+        Returns:
+            `float32` `(B, 3, image_size, image_size)` on the detector's device.
+        """
+        import torch
+
+        from sficonv.models.config import to_input
+
+        images = [torch.from_numpy(np.ascontiguousarray(c)).permute(2, 0, 1)[None] for c in crops]
+        if len({image.shape for image in images}) == 1:
+            return to_input(torch.cat(images).to(self.device), self.config)
+        return torch.cat([to_input(image.to(self.device), self.config) for image in images])
+
+    def scores(self, crops: list[np.ndarray]) -> np.ndarray:
+        """P(fake) of each face crop, calibrated: `softmax(logits / temperature)[:, 1]`.
+
+        Args:
+            crops: RGB `uint8` `(H, W, 3)`, any number, each of any size; run in batches of `batch_size`.
+
+        Returns:
+            `float64` `(len(crops),)` in [0, 1].
+
+        Raises:
+            WeightsError: If the model answers with something that is not a number.
+        """
+        import torch
+
+        parts = [np.zeros(0)]
+        with torch.inference_mode():
+            for start in range(0, len(crops), self.batch_size):
+                logits = self.model(self.to_batch(crops[start : start + self.batch_size])).double()
+                parts.append((logits / self.temperature).softmax(dim=1)[:, 1].cpu().numpy())
+        scores = np.concatenate(parts)
+        if not np.isfinite(scores).all():
+            raise WeightsError(f"{self.name}: the model answers with values that are not numbers")
+        return scores
+
+    def verdict(self, p_fake: float) -> Verdict:
+        """`"real"` below the uncertain band, `"fake"` above it, `"uncertain"` inside (edges included)."""
+        low, high = self.band
+        return "real" if p_fake < low else "fake" if p_fake > high else "uncertain"
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def _calibration(card: dict[str, Any]) -> tuple[float, tuple[float, float]]:
+    calibration = card.get("calibration") or {}
+    try:
+        temperature = float(calibration.get("temperature", 1.0))
+        low, high = (float(edge) for edge in calibration.get("uncertain", DEFAULT_BAND))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(f"the model card's calibration cannot be read: {calibration!r}") from error
+    if not (temperature > 0 and np.isfinite(temperature) and 0 <= low <= high <= 1):
+        raise WeightsError(f"the model card's calibration makes no sense: {calibration!r}")
+    return temperature, (low, high)

@@ -1,0 +1,240 @@
+"""One HTML file a person can read, keep, print and send: no scripts, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sficonv.detect.detector import Detector
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable
+
+SECTIONS = 100
+"""Files shown in full; of more, the rest are lines of the summary table."""
+
+LINES = 6
+"""People drawn in the chart of one video."""
+
+WORDS = {
+    "fake": "Likely forged",
+    "real": "No sign of forgery",
+    "uncertain": "Undecided",
+    "no_face": "No face found",
+    "error": "Could not be judged",
+}
+ORDER = ("fake", "uncertain", "real", "no_face", "error")
+
+
+def write_report(
+    results: Iterable[ScanResult],
+    path: str | Path,
+    detector: Detector,
+    *,
+    options: dict[str, Any] | None = None,
+) -> list[ScanResult]:
+    """Write results as one self-contained HTML file.
+
+    Args:
+        results: Of `iter_scan(..., evidence=True)`; a generator is consumed as it comes, and of more than 100
+            files only the crops of the 100 most suspicious are kept.
+        path: The file to write.
+        detector: The detector that gave the scores: its card is printed, its attention is drawn.
+        options: How the scan was made, printed at the end.
+
+    Returns:
+        The results, without their crops.
+
+    Example:
+        >>> detector = Detector.from_pretrained()  # doctest: +SKIP
+        >>> found = iter_scan("inbox/", weights=detector, evidence=True)  # doctest: +SKIP
+        >>> results = write_report(found, "report.html", detector)  # doctest: +SKIP
+    """
+    plain: list[ScanResult] = []
+    shown: list[tuple[float, int, ScanResult]] = []
+    for number, result in enumerate(results):
+        plain.append(replace(result, evidence=()))
+        entry = (_interest(result), -number, result)
+        (heapq.heappush if len(shown) < SECTIONS else heapq.heappushpop)(shown, entry)
+    sections = [
+        _section(-number, result, detector) for _, number, result in sorted(shown, key=lambda e: -e[1])
+    ]
+    page = _template().render(
+        created=datetime.now(UTC),
+        counts=[(v, WORDS[v], n) for v in ORDER if (n := sum(r.verdict == v for r in plain))],
+        rows=[
+            {"id": f"file-{n}" if any(s.id == f"file-{n}" for s in sections) else None, "result": r}
+            for n, r in enumerate(plain)
+        ],
+        sections=sections,
+        words=WORDS,
+        detector=detector,
+        weights_sha256=_sha256(detector.weights),
+        options=options or {},
+        version=_version(),
+    )
+    Path(path).write_text(page, encoding="utf-8", errors="replace")
+    return plain
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A face as an image that lies inside the page."""
+
+    uri: str
+    face: FaceScore
+    person: int
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One person in the chart of a video, in chart units."""
+
+    person: int
+    points: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """Score over time: 0 to 640 is the length of the video, 0 (P = 1) to 180 (P = 0) the score."""
+
+    lines: list[_Line]
+    ticks: list[tuple[float, str]]
+    more: int
+
+
+@dataclass(frozen=True)
+class _Section:
+    """Everything the page shows of one file."""
+
+    id: str
+    result: ScanResult
+    sha256: str | None
+    size: int | None
+    pictures: list[_Picture]
+    attention: tuple[_Picture, str] | None
+    chart: _Chart | None
+
+
+def _section(number: int, result: ScanResult, detector: Detector) -> _Section:
+    people = {t.track: rank for rank, t in enumerate(result.tracks, start=1)}
+    evidence = sorted(
+        result.evidence, key=lambda e: (people[_face(result, e).track], -_face(result, e).p_fake)
+    )
+    pictures = [_Picture(_jpeg(e.crop), _face(result, e), people[_face(result, e).track]) for e in evidence]
+    return _Section(
+        id=f"file-{number}",
+        result=result,
+        sha256=_sha256(result.path),
+        size=result.path.stat().st_size if result.path.is_file() else None,
+        pictures=pictures,
+        attention=(pictures[0], _attention(evidence[0].crop, detector)) if pictures else None,
+        chart=_chart(result) if result.kind == "video" and result.faces else None,
+    )
+
+
+def _face(result: ScanResult, evidence: Evidence) -> FaceScore:
+    return result.faces[evidence.face]
+
+
+def _interest(result: ScanResult) -> float:
+    """Suspicious first, then unreadable, then without a face."""
+    if result.p_fake is not None:
+        return 1 + result.p_fake
+    return 0.5 if result.verdict == "error" else 0.0
+
+
+def _attention(crop: np.ndarray, detector: Detector) -> str:
+    from sficonv.explain.attention import forgery_attention, overlay
+
+    attention = forgery_attention(detector.model, detector.to_batch([crop]))
+    return _jpeg(overlay(crop, attention[0], colours="turbo"))
+
+
+def _chart(result: ScanResult) -> _Chart:
+    end = max(result.duration or 0.0, result.faces[-1].time) or 1.0
+    lines = [
+        _Line(
+            rank,
+            [
+                (640 * min(1.0, f.time / end), 180 * (1 - f.p_fake))
+                for f in result.faces
+                if f.track == track.track
+            ],
+        )
+        for rank, track in enumerate(result.tracks[:LINES], start=1)
+    ]
+    step = next((s for s in _STEPS if end / s <= 8), end / 8)
+    ticks = [(640 * n * step / end, clock(n * step)) for n in range(int(end / step + 1e-6) + 1)]
+    return _Chart(lines, ticks, max(0, len(result.tracks) - LINES))
+
+
+_STEPS = (0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+
+
+def clock(seconds: float) -> str:
+    """Minutes, seconds and tenths, with hours where there are any.
+
+    Example:
+        >>> clock(3.5), clock(3725)
+        ('0:03.5', '1:02:05')
+    """
+    whole, tenths = divmod(round(seconds * 10), 10)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    tail = f".{tenths}" if tenths else ""
+    return f"{hours}:{minutes:02}:{rest:02}{tail}" if hours else f"{minutes}:{rest:02}{tail}"
+
+
+def _bytes(size: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000  # type: ignore[assignment]
+    return f"{size:.1f} GB"
+
+
+def _jpeg(image: np.ndarray) -> str:
+    import cv2
+
+    side = max(image.shape[:2])
+    if side > 256:
+        scale = 256 / side
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def _sha256(path: Path | None) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _version() -> str:
+    import sficonv
+
+    return sficonv.__version__
+
+
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(clock=clock, bytes=_bytes, printable=printable)
+    return environment.from_string(
+        (files("sficonv.detect") / "report.html.jinja").read_text(encoding="utf-8")
+    )

@@ -1,0 +1,53 @@
+import av
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from sficonv.detect.demo import demo, forge, pan, write_video
+from sficonv.errors import SficonvError
+from sficonv.models import create_model
+from sficonv.models.checkpoint import save_weights
+
+
+def test_the_forgery_is_a_blend_of_the_face_alone():
+    photo = astronaut()
+    forged = forge(photo)
+    changed = np.abs(forged.astype(int) - photo).max(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed.max() > 8
+    assert 0.005 < (changed > 0).mean() < 0.15
+    assert rows.min() > 40 and rows.max() < 260
+    assert columns.min() > 130 and columns.max() < 330
+    np.testing.assert_array_equal(forge(photo), forged)
+
+
+def test_without_a_face_there_is_nothing_to_forge():
+    with pytest.raises(SficonvError, match="no face"):
+        forge(np.full((200, 200, 3), 80, np.uint8))
+
+
+def test_the_video_is_real_h264(tmp_path):
+    write_video(tmp_path / "a.mp4", pan(astronaut()))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert (stream.width, stream.height, stream.frames) == (640, 480, 100)
+
+
+@pytest.mark.slow
+def test_the_demo_reports_what_the_detector_said(tmp_path):
+    torch.manual_seed(0)
+    weights = save_weights(tmp_path / "w", create_model("sfic_efficientnet_lite0"))
+    result = demo(tmp_path / "demo", weights=weights)
+    assert [c.result.path.name for c in result.cases] == ["real.png", "real.mp4", "fake.png", "fake.mp4"]
+    assert [c.truth for c in result.cases] == ["real", "real", "fake", "fake"]
+    for case in result.cases:
+        assert case.result.error is None
+        assert case.result.p_fake is not None
+        said = case.result.verdict
+        assert case.outcome == (
+            "undecided" if said == "uncertain" else "right" if said == case.truth else "wrong"
+        )
+    assert result.right == sum(c.result.verdict == c.truth for c in result.cases)
+    assert result.report.read_text().count("<article") == 4

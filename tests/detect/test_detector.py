@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sficonv.detect.detector import Detector
+from sficonv.errors import WeightsError
+from sficonv.models import create_model
+from sficonv.models.checkpoint import save_weights
+
+
+def grey(level: int, size: int = 32) -> np.ndarray:
+    return np.full((size, size, 3), level, np.uint8)
+
+
+def test_scores_are_the_models_whatever_the_batching(detector):
+    crops = [grey(level) for level in range(0, 250, 10)]
+    together = detector.scores(crops)
+    detector.batch_size = 4
+    np.testing.assert_allclose(detector.scores(crops), together, atol=1e-6)
+    np.testing.assert_allclose(together[1:], [c.mean() / 255 for c in crops[1:]], atol=1e-4)
+    assert max(detector.model.batches[1:]) == 4
+
+
+def test_crops_of_different_sizes_are_judged_together(detector):
+    np.testing.assert_allclose(detector.scores([grey(51, 20), grey(102, 300)]), [0.2, 0.4], atol=1e-4)
+
+
+def test_no_crops_no_scores(detector):
+    assert detector.scores([]).shape == (0,)
+
+
+def test_temperature_and_band_come_from_the_card(detector):
+    card = {"calibration": {"temperature": 2.0, "uncertain": [0.2, 0.9]}}
+    calibrated = Detector(detector.model, card, device="cpu")
+    odds = np.sqrt(0.8 / 0.2)  # a temperature of 2 halves the log-odds
+    np.testing.assert_allclose(calibrated.scores([grey(204)]), [odds / (1 + odds)], atol=1e-4)
+    assert [calibrated.verdict(p) for p in (0.19, 0.2, 0.9, 0.91)] == [
+        "real",
+        "uncertain",
+        "uncertain",
+        "fake",
+    ]
+
+
+def test_the_default_band(detector):
+    assert detector.band == (0.35, 0.65)
+    assert detector.verdict(0.5) == "uncertain"
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [{"temperature": 0}, {"temperature": "x"}, {"uncertain": [0.9, 0.1]}, {"uncertain": [0.5]}, [1]],
+)
+def test_a_senseless_calibration_is_refused(detector, calibration):
+    with pytest.raises(WeightsError, match="calibration"):
+        Detector(detector.model, {"calibration": calibration})
+
+
+def test_answers_that_are_not_numbers_are_refused(detector):
+    nn.init.constant_(detector.model.body.weight, float("nan"))
+    with pytest.raises(WeightsError, match="not numbers"):
+        detector.scores([grey(1)])
+
+
+def test_a_device_that_is_not_there_is_named(detector):
+    with pytest.raises(ValueError, match="'nonsense'"):
+        Detector(detector.model, {}, device="nonsense")
+
+
+def test_bad_batch_size(detector):
+    with pytest.raises(ValueError, match="batch_size"):
+        Detector(detector.model, {}, batch_size=0)
+
+
+def test_from_pretrained_scores_like_the_model(tmp_path):
+    torch.manual_seed(0)
+    model = create_model("sfic_efficientnet_lite0").eval()
+    detector = Detector.from_pretrained(save_weights(tmp_path / "w", model), device="cpu")
+    crop = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = model(detector.to_batch([crop])).softmax(dim=1)[:, 1]
+    np.testing.assert_allclose(detector.scores([crop]), expected, atol=1e-6)
+    assert detector.name == "sfic_efficientnet_lite0"

@@ -1,0 +1,90 @@
+import pytest
+
+from sficonv.detect.results import FaceScore
+from sficonv.detect.verdict import judge_tracks, reasons_for_doubt, trimmed_mean
+
+
+def faces(
+    track: int, scores, *, size: float = 100, sharpness: float = 100, sure: float = 0.9
+) -> list[FaceScore]:
+    box = (0, 0, size, size + 20)
+    return [FaceScore(i, i / 2, box, sure, sharpness, p, track) for i, p in enumerate(scores)]
+
+
+def judge(*groups, video: bool = True):
+    return judge_tracks([f for group in groups for f in group], min_face=40, video=video)
+
+
+def test_the_mean_is_trimmed_from_ten_values_on():
+    assert trimmed_mean([0, 0, 1]) == pytest.approx(1 / 3)
+    assert trimmed_mean([1.0] + [0.2] * 9) == pytest.approx(0.2)
+
+
+def test_the_most_suspicious_person_decides():
+    tracks = judge(faces(0, [0.1] * 5), faces(1, [0.8] * 4), faces(2, [0.3] * 5))
+    assert [t.track for t in tracks] == [1, 2, 0]
+    assert tracks[0].p_fake == pytest.approx(0.8)
+    assert (tracks[0].first, tracks[0].last, tracks[0].frames) == (0.0, 1.5, 4)
+
+
+def test_a_glimpse_does_not_decide_a_video():
+    tracks = judge(faces(0, [0.2] * 3), faces(1, [0.99] * 2))
+    assert tracks[0].track == 0
+    assert not tracks[1].decides
+
+
+def test_but_it_does_where_nobody_was_seen_longer():
+    assert judge(faces(0, [0.2]), faces(1, [0.9] * 2))[0].track == 1
+
+
+def test_small_faces_do_not_decide_where_there_are_others():
+    tracks = judge(faces(0, [0.99] * 5, size=20), faces(1, [0.3] * 5))
+    assert (tracks[0].track, tracks[0].decides, tracks[1].decides) == (1, True, False)
+
+
+def test_what_may_be_no_face_does_not_decide():
+    assert judge(faces(0, [0.99] * 5, sure=0.75), faces(1, [0.3] * 5))[0].track == 1
+    assert not judge(faces(0, [0.99] * 5, sure=0.75))[0].decides
+
+
+def test_in_an_image_every_face_of_some_size_counts():
+    assert judge(faces(0, [0.2]), faces(1, [0.7]), video=False)[0].p_fake == 0.7
+
+
+def test_nobody():
+    assert judge() == ()
+
+
+def notes(*groups, frames_sampled: int = 5, video: bool = True) -> str:
+    everyone = [f for group in groups for f in group]
+    tracks = judge(*groups, video=video)
+    return " / ".join(
+        reasons_for_doubt(everyone, tracks, min_face=40, frames_sampled=frames_sampled, video=video)
+    )
+
+
+def test_a_clear_case_has_no_notes():
+    assert notes(faces(0, [0.9] * 5)) == ""
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (notes(faces(0, [0.9] * 5, size=30)), "5 of 5 faces are smaller than 40 px"),
+        (notes(faces(0, [0.9] * 5, size=30)), "left open"),
+        (notes(faces(0, [0.9] * 5, sure=0.75)), "may not be a face"),
+        (
+            notes(faces(0, [0.9] * 5, sharpness=2)),
+            "5 of 5 faces of the person who decides are heavily",
+        ),
+        (
+            notes(faces(0, [0.9], sharpness=2), video=False),
+            "the face that decides the verdict is heavily blurred",
+        ),
+        (notes(faces(0, [0.9] * 5), faces(1, [0.1] * 5)), "2 people were judged"),
+        (notes(faces(0, [0.9] * 2)), "in only 2 of 5 sampled frames"),
+        (notes(faces(0, [0.9] * 5), frames_sampled=20), "in 5 of 20 sampled frames"),
+    ],
+)
+def test_reasons_for_doubt(note, said):
+    assert said in note
