@@ -67,7 +67,7 @@ CELLS = {
 
 
 def judged_rows(folder: Path, split: str, compression: str | None = None) -> pd.DataFrame:
-    """Rows of one split with at most `FRAMES_JUDGED` evenly spaced crops per video, paths made absolute."""
+    """Rows of one split with at most `FRAMES_JUDGED` evenly spaced crops per video."""
     rows = read_manifest(folder)
     rows = rows[rows["split"] == split]
     if compression:
@@ -75,20 +75,15 @@ def judged_rows(folder: Path, split: str, compression: str | None = None) -> pd.
     rank = rows.groupby("video_id").cumcount()
     size = rows.groupby("video_id")["video_id"].transform("size")
     step = np.maximum(1, size // FRAMES_JUDGED)
-    return absolute(rows[rank % step == 0], folder)
-
-
-def absolute(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    return rows.assign(path=[(folder.resolve() / path).as_posix() for path in rows["path"]])
+    return rows[rank % step == 0]
 
 
 def make_data(prepared: Path, out: Path) -> dict[str, Path]:
     """Manifests for the runs: all training crops, and a few crops of each judged video."""
     ffpp = read_manifest(prepared / "ffpp")
     c23, c40 = (judged_rows(prepared / "ffpp", "val", c) for c in ("c23", "c40"))
-    training = absolute(ffpp[ffpp["split"] == "train"], prepared / "ffpp")
     tables = {
-        "train": pd.concat([training, c23]),
+        "train": pd.concat([ffpp[ffpp["split"] == "train"], c23]),
         "ffpp_c23": c23,
         "ffpp_c40": c40,
         "celebdf": judged_rows(prepared / "celebdf", "test"),
@@ -96,6 +91,9 @@ def make_data(prepared: Path, out: Path) -> dict[str, Path]:
     folders = {name: out / "data" / name for name in tables}
     for name, rows in tables.items():
         folders[name].mkdir(parents=True, exist_ok=True)
+        crops = folders[name] / "crops"
+        if not crops.is_symlink():
+            crops.symlink_to((prepared / ("celebdf" if name == "celebdf" else "ffpp") / "crops").resolve())
         write_manifest(folders[name], rows.reset_index(drop=True))
     return folders
 

@@ -1,0 +1,125 @@
+"""Which video belongs to which split: the official FaceForensics++ lists, or a split of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sficonv.errors import DataError
+
+SPLIT_NAMES = ("train", "val", "test")
+
+
+def read_ffpp_splits(root: Path) -> dict[str, str]:
+    """The official split of each FaceForensics++ video id, from `splits/{train,val,test}.json`.
+
+    Args:
+        root: The folder with `original_sequences`; the lists are looked for in `splits` and
+            `dataset/splits` below it.
+
+    Returns:
+        id -> split; empty where there are no lists.
+
+    Raises:
+        DataError: A list is not the JSON it should be, or an id is in two of them.
+    """
+    split_of: dict[str, str] = {}
+    for folder in (root / "splits", root / "dataset" / "splits"):
+        for split in SPLIT_NAMES:
+            file = folder / f"{split}.json"
+            if not file.is_file():
+                continue
+            for name in _ids(file):
+                if split_of.setdefault(name, split) != split:
+                    raise DataError(f"{file}: id {name} is also in the {split_of[name]} list")
+        if split_of:
+            break
+    return split_of
+
+
+def _ids(file: Path) -> list[str]:
+    try:
+        pairs = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: not readable as JSON ({error})") from error
+    sound = isinstance(pairs, list) and all(
+        isinstance(pair, list) and pair and all(isinstance(name, str) for name in pair) for pair in pairs
+    )
+    if not sound:
+        raise DataError(f'{file}: expected a list of pairs of ids such as ["071", "054"]')
+    return [name for pair in pairs for name in pair]
+
+
+def split_by_identity(
+    source_ids: Sequence[Sequence[str]], labels: Sequence[int], fractions: Sequence[float]
+) -> list[str]:
+    """Split items so that no identity is on two sides, the same way at every run.
+
+    Items that share an identity, directly or over other items, form one group (so A_B, B_A, A and B stay
+    together). Groups are put in the order of a hash of their identities and cut at the fractions,
+    separately for groups of only real, only fake and both kinds of items; with three groups of a kind or
+    more, each split with a fraction above zero gets at least one.
+
+    Args:
+        source_ids: Identities of each item.
+        labels: 0 or 1 for each item.
+        fractions: Of train, val and test; they sum to 1.
+
+    Returns:
+        "train", "val" or "test" for each item.
+
+    Raises:
+        ValueError: The fractions are not three numbers >= 0 that sum to 1.
+
+    Example:
+        >>> split_by_identity([["a"], ["a", "b"], ["c"]], [0, 1, 0], (1.0, 0.0, 0.0))
+        ['train', 'train', 'train']
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"split_fractions must be train, val and test >= 0 that sum to 1, got {fractions}")
+    groups = _groups(source_ids)
+    kinds: dict[frozenset[int], list[str]] = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)
+    for item, group in enumerate(groups):
+        members[group].append(item)
+    for group, items in members.items():
+        kinds[frozenset(labels[i] for i in items)].append(group)
+    split_of: dict[str, str] = {}
+    for names in kinds.values():
+        names.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        split_of.update(zip(names, _cut(len(names), fractions), strict=True))
+    return [split_of[group] for group in groups]
+
+
+def _cut(n: int, fractions: Sequence[float]) -> list[str]:
+    """`n` split names in the given proportions: first test, then val, then train."""
+    least = [min(1.0, fraction > 0) for fraction in fractions]
+    sizes = [max(round(n * f), int(at_least)) for f, at_least in zip(fractions, least, strict=True)]
+    # Too few for everybody: test goes without first, then val.
+    order = [i for i in (0, 1, 2) if fractions[i] > 0]
+    if n < len(order):
+        sizes = [int(i in order[:n]) for i in range(3)]
+    largest = max(range(3), key=lambda i: fractions[i])
+    sizes[largest] += n - sum(sizes)
+    return ["test"] * sizes[2] + ["val"] * sizes[1] + ["train"] * sizes[0]
+
+
+def _groups(source_ids: Iterable[Sequence[str]]) -> list[str]:
+    """Connected components over shared identities, each named by its smallest identity."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    items = [list(ids) for ids in source_ids]
+    for ids in items:
+        for other in ids[1:]:
+            low, high = sorted((root(ids[0]), root(other)))
+            parent[high] = low
+    return [root(ids[0]) for ids in items]

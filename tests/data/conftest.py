@@ -1,0 +1,91 @@
+"""Media made on the spot: a real photograph of a face, and real H.264 videos of it."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut as astronaut_photo
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """RGB photograph, 512 x 512, one face."""
+    return astronaut_photo()
+
+
+@pytest.fixture(scope="session")
+def face_frames(astronaut: np.ndarray) -> Callable[[int], list[np.ndarray]]:
+    """`n` frames of 192 x 192 in which the face moves; `seed` tells videos apart."""
+
+    def make(n: int, *, seed: int = 0) -> list[np.ndarray]:
+        small = cv2.resize(astronaut, (288, 288), interpolation=cv2.INTER_AREA)
+        small = np.clip(small.astype(int) + 7 * (seed % 5), 0, 255).astype(np.uint8)
+        return [small[:192, 30 + i % 10 : 222 + i % 10].copy() for i in range(n)]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """Write frames as a video; see the keywords."""
+
+    def write(
+        path: Path,
+        frames: Sequence[np.ndarray],
+        *,
+        fps: int = 10,
+        times: Sequence[float] | None = None,
+        keyframe_every: int = 250,
+        rotation: int | None = None,
+        fragmented: bool = False,
+        index_first: bool = False,
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = "frag_keyframe+empty_moov" if fragmented else "faststart" if index_first else ""
+        with av.open(str(path), "w", options={"movflags": flags} if flags else {}) as container:
+            stream = container.add_stream("libx264", rate=fps)
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            avi = path.suffix == ".avi"  # knows neither times nor frames shown out of order
+            stream.options = {
+                "crf": "12",
+                "preset": "ultrafast",
+                "g": str(keyframe_every),
+                "bf": "02"[not avi],
+            }
+            stream.codec_context.time_base = Fraction(1, fps if avi else 1000)
+            if rotation is not None:
+                stream.set_display_rotation(rotation)
+            for i, image in enumerate(frames):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.time_base = stream.codec_context.time_base
+                frame.pts = round((times[i] if times else i / fps) / frame.time_base)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def counting_frames() -> Callable[[int], list[np.ndarray]]:
+    """Flat 64 x 48 frames whose brightness is 20 + 4 times their number (up to 58 frames)."""
+    return lambda n: [np.full((48, 64, 3), 20 + 4 * i, np.uint8) for i in range(n)]
+
+
+@pytest.fixture(scope="session")
+def sound_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MP4 with a sound track and no picture."""
+    path = tmp_path_factory.mktemp("sound") / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        for i in range(10):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 1024 * i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
