@@ -149,7 +149,7 @@ def test_no_findings(df: pd.DataFrame) -> None:
         ([{"video_id": "a"}, {"video_id": "a", "split": "val"}], "1 videos are in more than one split: a"),
         (
             [{"source_ids": "033,097"}, {"source_ids": "097,033", "split": "test"}],
-            "2 source identities are in more than one split: ffpp/033, ffpp/097",
+            "2 source identities are in more than one split: set/033, set/097",
         ),
         ([{"source_ids": "033"}, {"source_ids": "033,097", "split": "val"}], "1 source identities"),
         ([{"sha256": "x"}, {"sha256": "x", "split": "val"}], "1 identical crops are in more than one split"),
