@@ -82,8 +82,10 @@ def efficientnet_lite0(
     """EfficientNet-Lite0; ImageNet weights come from the `[pretrained]` extra, without a download."""
     model = timm.create_model("efficientnet_lite0", num_classes=num_classes)
     # timm draws the classifier from U(+-1 / sqrt(num_classes)): with two classes the first losses are about 2
-    nn.init.normal_(model.classifier.weight, std=0.01)
-    nn.init.zeros_(model.classifier.bias)
+    classifier = model.get_submodule("classifier")
+    assert isinstance(classifier, nn.Linear)
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)
     if pretrained:
         _load_lite0(model)
     return _with_downsample(model, downsample), ModelConfig("efficientnet_lite0")

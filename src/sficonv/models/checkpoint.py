@@ -150,7 +150,7 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
-    model.config = replace(  # type: ignore[assignment,type-var]
+    model.config = replace(  # type: ignore[type-var]
         model.config, image_size=card["image_size"], mean=tuple(card["mean"]), std=tuple(card["std"])
     )
     return model.eval(), card

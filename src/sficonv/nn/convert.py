@@ -24,8 +24,8 @@ class ConvertedModel(fx.GraphModule):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedModel:
         made = super().__deepcopy__(memo)
-        made.report, made.config = self.report, copy.deepcopy(self.config)
-        return made
+        made.report, made.config = self.report, copy.deepcopy(self.config)  # type: ignore[assignment]
+        return made  # type: ignore[return-value]
 
 
 def convert(

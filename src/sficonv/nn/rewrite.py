@@ -195,7 +195,7 @@ class Rewriting:
         names = {None: "vanilla", 1: "Stage 1", 2: "Stage 2", 3: "Stage 3"}
         self._report(node, layer, names[layer.stage])
         if pair is not None:
-            node.args = (pair.spa if self.beta == 1 else SpaceFreq(pair.spa, pair.fre), *node.args[1:])  # type: ignore[assignment]
+            node.args = (pair.spa if self.beta == 1 else SpaceFreq(pair.spa, pair.fre), *node.args[1:])  # type: ignore[arg-type]
         if layer.fre_out:
             self.pairs[node] = self._pair_of(node, layer.fre_out)
         elif fused:
@@ -270,7 +270,7 @@ class Rewriting:
     def _normalise(self, node: fx.Node, norm: nn.BatchNorm2d) -> None:
         pair = self.pairs[node.all_input_nodes[0]]
         self.traced.set_submodule(str(node.target), SFIBatchNorm2d.from_norm(norm, pair.fre_channels))
-        node.args = (SpaceFreq(pair.spa, pair.fre), *node.args[1:])  # type: ignore[assignment]
+        node.args = (SpaceFreq(pair.spa, pair.fre), *node.args[1:])  # type: ignore[arg-type]
         self.pairs[node] = self._pair_of(node, pair.fre_channels)
 
     def _branchwise(self, node: fx.Node, *, resizing: bool) -> None:

@@ -136,7 +136,7 @@ class SFIConv2d(nn.Conv2d):
             raise ValueError(f"{name}: downsample must be one of {get_args(Downsample)}, got {downsample!r}")
         if isinstance(padding, str):
             raise ValueError(f"{name}: padding must be given as numbers, got {padding!r}")
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)  # type: ignore[arg-type]
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.alpha_in, self.alpha_out, self.beta, self.downsample, self.name = (
             alpha_in, alpha_out, beta, downsample, name,
         )  # fmt: skip
@@ -174,7 +174,7 @@ class SFIConv2d(nn.Conv2d):
                 "choose alpha so that both shares hold whole groups"
             )
 
-    def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:
+    def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:  # type: ignore[override]
         """Run the layer's stage.
 
         Args:
