@@ -53,7 +53,7 @@ def test_weights_of_another_model(saved, tmp_path):
     with pytest.raises(
         WeightsError, match="not weights of 'resnet26'.*unknown, such as layer1.0.conv1.mcs.weight"
     ):
-        load_weights(copy_of(saved, tmp_path, model="resnet26"))
+        load_weights(copy_of(saved, tmp_path, model="resnet26", options={}))
 
 
 def test_unknown_model_in_card(saved, tmp_path):

@@ -6,7 +6,9 @@ Nothing here unpickles: a weights file can hold tensors only, and the card is pl
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -141,8 +143,9 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     try:
-        model = create_model(card["model"], num_classes=card["num_classes"], **card["options"])
-    except (KeyError, TypeError, ValueError) as error:
+        options = {k: _number(v) for k, v in card["options"].items()}
+        model = create_model(card["model"], num_classes=card["num_classes"], **options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its card does not describe a model of this version ({error})") from error
     wanted = model.state_dict()
     if problems := _mismatch(wanted, tensors):
@@ -154,6 +157,11 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
         model.config, image_size=card["image_size"], mean=tuple(card["mean"]), std=tuple(card["std"])
     )
     return model.eval(), card
+
+
+def _number(value: Any) -> Any:
+    """A ratio such as 1/3 stands in the card as text."""
+    return Fraction(value) if isinstance(value, str) and re.fullmatch(r"\d+/\d+", value) else value
 
 
 def _mismatch(wanted: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:

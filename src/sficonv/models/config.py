@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class ModelConfig:
 
     Args:
         name: Registered name, as in `create_model(name)`.
-        options: Keyword options `create_model` was called with (for example `alpha`, `beta`).
+        options: All options of the model (for example `alpha`, `beta`), also those left at their defaults.
         num_classes: Number of logits. The detectors of this library have 2: 0 = real, 1 = fake.
         image_size: Side of the square input, in pixels.
         mean: Per-channel mean subtracted from RGB in [0, 1].
@@ -35,7 +36,8 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The same values as plain JSON types."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        options = {k: str(v) if isinstance(v, Fraction) else v for k, v in self.options.items()}
+        return {**asdict(self), "options": options, "mean": list(self.mean), "std": list(self.std)}
 
 
 def to_input(images: Tensor, config: ModelConfig) -> Tensor:

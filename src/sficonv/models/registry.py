@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -68,15 +69,16 @@ def create_model(name: str, *, num_classes: int = 2, pretrained: bool = False, *
         near = [m for m in list_models() if name.split("_")[-1] in m] or list_models()
         raise ValueError(f"unknown model {name!r}; registered: {', '.join(near)}")
     builder = _BUILDERS[name]
+    parameters = inspect.signature(builder).parameters
+    known = {key: p.default for key, p in parameters.items() if key not in ("num_classes", "pretrained")}
     given = {key: value for key, value in options.items() if value is not None}
-    known = set(inspect.signature(builder).parameters) - {"num_classes", "pretrained"}
-    if unknown := sorted(set(given) - known):
+    if unknown := sorted(given.keys() - known.keys()):
         raise ValueError(
             f"model {name!r} has no option {', '.join(unknown)}; "
             f"it knows {', '.join(sorted(known)) or 'none'}"
         )
     model, config = builder(num_classes=num_classes, pretrained=pretrained, **given)
-    model.config = ModelConfig(  # type: ignore[assignment]
-        name, given, num_classes, config.image_size, config.mean, config.std
+    model.config = replace(  # type: ignore[assignment]
+        config, name=name, options=known | given, num_classes=num_classes
     )
     return model
