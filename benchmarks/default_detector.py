@@ -1,11 +1,10 @@
 """Train the detector that the package ships.
 
-    sficonv prepare FFPP --out PREPARED/ffpp                 (and the other folders below, see --help)
     python benchmarks/default_detector.py PREPARED --out runs/default
 
-PREPARED holds prepared folders: `ffpp` gives training and validation by the official splits, `crops128`
-more identities of the official training split, and `ffhq`, `celeba`, `london` real faces for
-self-blended training. The run can be interrupted and started again with the same command.
+PREPARED holds prepared folders: `ffpp` gives training and validation by the official splits; `crops128` (more
+identities of the official training split), `ffhq`, `celeba` and `london` give real faces for self-blended
+training. The run can be interrupted and started again with the same command.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from sficonv.training import train
 
-EXTRA = ("ffhq", "celeba", "london")
+EXTRA = ("crops128", "ffhq", "celeba", "london")
 
 
 def main() -> None:
@@ -24,13 +23,13 @@ def main() -> None:
     )
     parser.add_argument("prepared", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/default"))
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--steps-per-epoch", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--steps-per-epoch", type=int, default=300)
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     result = train(
-        [args.prepared / "ffpp", args.prepared / "crops128"],
+        args.prepared / "ffpp",
         extra_data=[args.prepared / name for name in EXTRA],
         model="sfic_efficientnet_lite0",
         recipe="finetune",
@@ -38,6 +37,8 @@ def main() -> None:
         alpha=0.5,
         beta=1.0,
         lr=4e-4,
+        self_blend=0.6,
+        cross_blend=0.15,
         ema_decay=0.995,
         epochs=args.epochs,
         steps_per_epoch=args.steps_per_epoch,

@@ -10,6 +10,7 @@ the validation split of FaceForensics++; Celeb-DF and the other sets are only me
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     args = parser.parse_args()
     model, card = load_weights(args.weights)
+    with tempfile.TemporaryDirectory() as folder:  # what is measured is what is shipped: 16 bits
+        model, _ = load_weights(save_weights(Path(folder) / "half", model, half=True))
 
     def score(name: str, split: str | None, **where: Any) -> pd.DataFrame:
         return scored(model, args.prepared, name, split, **where)
@@ -126,7 +129,7 @@ def main() -> None:
         name: false_alarms(calibrated(rows), band)
         for name, rows in (reals | {f"{n}, its reals": r for n, r in sets.items()}).items()
     }
-    kept = {key: card[key] for key in ("data", "recipe", "training", "versions")}
+    kept = {key: card[key] for key in ("data", "crop", "recipe", "training", "versions") if key in card}
     document = {
         **kept,
         "metrics": measured,

@@ -52,12 +52,12 @@ CELLS = {
     "sfic-lite0-pre-nomcs": Cell(
         "SFIC-EfficientNet-Lite0 without MCSConv", "sfic_efficientnet_lite0", True, {"mcs_mode": "none"}
     ),
-    "lite0-pre-avgpool": Cell(
-        "EfficientNet-Lite0 + AvgPool", "efficientnet_lite0", True, {"downsample": "avgpool"}
-    ),
     "resnet26": Cell("ResNet26", "resnet26", False),
     "resnet26-avgpool": Cell("ResNet26 + AvgPool", "resnet26", False, {"downsample": "avgpool"}),
     "sfic-resnet26": Cell("SFIC-ResNet26", "sfic_resnet26", False),
+    "sfic-resnet26-vanilla-init": Cell(
+        "SFIC-ResNet26, kernels initialised as one", "sfic_resnet26", False, {"init": "vanilla"}
+    ),
     "sfic-resnet26-nomcs": Cell(
         "SFIC-ResNet26 without MCSConv", "sfic_resnet26", False, {"mcs_mode": "none"}
     ),
@@ -74,7 +74,7 @@ def judged_rows(folder: Path, split: str, compression: str | None = None) -> pd.
         rows = rows[rows["compression"] == compression]
     rank = rows.groupby("video_id").cumcount()
     size = rows.groupby("video_id")["video_id"].transform("size")
-    step = np.maximum(1, size // FRAMES_JUDGED)
+    step = np.ceil(size / FRAMES_JUDGED).astype(int)
     return rows[rank % step == 0]
 
 
@@ -124,6 +124,11 @@ def run(cell: Cell, seed: int, out: Path, data: dict[str, Path], prepared: Path,
         result = evaluate(trained.weights, data[name], split=split, bootstrap=0)
         found[name] = {"video_auc": result.video["auc"].value, "frame_auc": result.frame["auc"].value}
     return found
+
+
+def budget_folder(args: Any) -> Path:
+    """Cells of another budget are other cells."""
+    return args.out / f"{args.steps}x{args.image_size}"
 
 
 def write_table(out: Path, document: Path, args: Any) -> None:
@@ -179,7 +184,7 @@ def main() -> None:
     data = make_data(args.prepared, args.out)
     for seed in args.seeds:
         for key in args.cells:
-            folder = args.out / key / f"seed{seed}"
+            folder = budget_folder(args) / key / f"seed{seed}"
             done = folder / "result.json"
             if not done.is_file():
                 found = run(CELLS[key], seed, folder, data, args.prepared, args)
@@ -191,7 +196,7 @@ def main() -> None:
                     found["train_seconds"],
                     flush=True,
                 )
-            write_table(args.out, args.document, args)
+            write_table(budget_folder(args), args.document, args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
+from importlib import import_module
 from pathlib import Path
 from struct import pack
 
@@ -19,9 +20,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Group
+from rich.table import Table
 from skimage.data import astronaut
 
 from sficonv.cli import VERBS, main
+from sficonv.cli_output import failed, show
+from sficonv.data.prepare import PrepareReport, Problem
 from sficonv.detect.demo import pan, write_video
 from sficonv.models import create_model
 from sficonv.models.checkpoint import save_weights
@@ -149,6 +154,80 @@ def test_what_a_library_prints_does_not_reach_the_json(photo, weights, capsys, m
     printed = capsys.readouterr()
     assert json.loads(printed.out)[0]["error"] is None
     assert "chatter" in printed.err
+
+
+@pytest.mark.parametrize("option", ["--csv", "--report"])
+def test_what_cannot_be_written_is_found_out_before_the_work(photo, tmp_path, capsys, monkeypatch, option):
+    scan = import_module("sficonv.detect.scan")  # the package has a function of that name
+    monkeypatch.setattr(scan, "find_files", lambda paths: pytest.fail("the work has begun"))
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / ("a.csv" if option == "--csv" else "a.html")
+    assert main(["scan", str(photo), option, str(target)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    assert "file" in printed.err
+
+
+def test_a_failed_scan_leaves_no_empty_table(photo, weights, tmp_path, capsys):
+    table = tmp_path / "new" / "a.csv"
+    assert main(["scan", str(photo), "--weights", str(tmp_path / "no.safetensors"), "--csv", str(table)]) == 1
+    assert not table.exists()
+    assert main(["scan", str(photo), "--weights", str(weights), "--csv", str(table)]) == 0
+    assert len(list(csv.DictReader(table.open()))) == 1
+    assert f"csv: {table}" in capsys.readouterr().out
+
+
+def test_preparing_fails_where_a_source_file_is_broken_or_nothing_was_found(photo, tmp_path, capsys):
+    source = tmp_path / "source"
+    for label in ("real", "fake"):
+        (source / label).mkdir(parents=True)
+        (source / label / f"{label}.jpg").write_bytes(photo.read_bytes())
+
+    def prepare(out: str) -> int:
+        return main(["prepare", str(source), "--out", str(tmp_path / out), "--workers", "0"])
+
+    assert prepare("good") == 0
+    (source / "real" / "text.jpg").write_text("not a picture")
+    assert prepare("broken") == 1
+    assert "2 crops of 3 files" in capsys.readouterr().out
+
+
+def report_of(**changes: object) -> PrepareReport:
+    fields = {
+        "out": Path("out"),
+        "layout": "folder",
+        "items": 2,
+        "resumed": 0,
+        "crops": 2,
+        "frames_sampled": 2,
+        "frames_without_face": 0,
+        "problems": [],
+        "counts": [],
+    }
+    return PrepareReport(**fields | changes)
+
+
+def test_what_counts_as_a_failed_preparation():
+    assert not failed(report_of())
+    assert not failed(report_of(problems=[Problem("a.jpg", "no_face", "no face")]))
+    assert failed(report_of(problems=[Problem("a.jpg", "unreadable", "no image")]))
+    assert failed(report_of(crops=0))
+
+
+def test_a_summary_cannot_drive_the_terminal(capsys):
+    show(report_of(notes=["a\x1b[2Jb", "bell\x07"]), {})
+    out = capsys.readouterr().out
+    assert r"note: a\x1b[2Jb" in out
+    assert r"bell\x07" in out
+    assert out.count("\n") == 4
+
+    class Tables:
+        def summary(self) -> Group:
+            return Group("title \x1b[2J", Table("a\x1b]0;b"))
+
+    show(Tables(), {})
+    assert "\x1b" not in capsys.readouterr().out
 
 
 class RunsCode:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, get_type_hints
@@ -156,10 +156,15 @@ def _run(argv: list[str]) -> int:
     as_json, csv = given.pop("json"), given.pop("csv", None)
     if csv is not None and not str(csv).lower().endswith(".csv"):
         parser.error(f"--csv writes a CSV file: give it a name that ends in .csv, not {csv!r}")
-    # Standard output belongs to the answer: whatever a dependency prints must not mix with it.
-    with redirect_stdout(sys.stderr):
-        answer = function(**{k: v for k, v in given.items() if v is not None or k != verb.positional})
-    return _show(answer, as_json=as_json, csv=csv, options=given)
+    with ExitStack() as stack:
+        if csv is not None:
+            from sficonv.detect.results import reserved
+
+            stack.enter_context(reserved(csv))
+        # Standard output belongs to the answer: whatever a dependency prints must not mix with it.
+        with redirect_stdout(sys.stderr):
+            answer = function(**{k: v for k, v in given.items() if v is not None or k != verb.positional})
+        return _show(answer, as_json=as_json, csv=csv, options={**given, "csv": csv})
 
 
 def _show(answer: Any, *, as_json: bool, csv: str | None, options: dict[str, Any]) -> int:

@@ -6,12 +6,13 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from sficonv.detect.demo import DemoResult
@@ -40,6 +41,8 @@ def failed(answer: Any) -> bool:
         answer = [case.result for case in answer.cases]
     if isinstance(answer, list):
         return any(getattr(item, "error", None) for item in answer)
+    if hasattr(answer, "broken"):  # of preparing data; its type is not imported, it would load pandas
+        return answer.broken > 0 or answer.crops == 0
     return False
 
 
@@ -57,8 +60,11 @@ def show(answer: Any, options: Mapping[str, Any]) -> None:
             for item in answer:
                 console.print(Text(printable(item)))
         case _ if hasattr(answer, "summary"):
-            text = answer.summary()
-            console.print(Text(text) if isinstance(text, str) else text)
+            summary = answer.summary()
+            if isinstance(summary, str):
+                console.print(Text(_printable_lines(summary)))
+            else:
+                console.print(_Printable(summary))
         case _ if hasattr(answer, "history"):  # of a training: its card holds the rest
             entries = {
                 "metrics": answer.card["metrics"],
@@ -72,8 +78,23 @@ def show(answer: Any, options: Mapping[str, Any]) -> None:
                 _entry(console, key, value)
 
 
+@dataclass(frozen=True)
+class _Printable:
+    """A table or another renderable whose cells may hold names from strangers."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            yield segment if segment.control else Segment(_printable_lines(segment.text), segment.style)
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _entry(console: Console, key: str, value: Any, indent: str = "") -> None:
-    name = f"{indent}{key.replace('_', ' ')}:"
+    name = f"{indent}{printable(key).replace('_', ' ')}:"
     if isinstance(value, dict):
         console.print(Text(name))
         for inner, item in value.items():
@@ -82,7 +103,7 @@ def _entry(console: Console, key: str, value: Any, indent: str = "") -> None:
         console.print(Text(name))
         for row in value:
             cells = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-            console.print(Text(f"{indent}  {', '.join(cells)}"))
+            console.print(Text(f"{indent}  {printable(', '.join(cells))}"))
     else:
         number = isinstance(value, int) and not isinstance(value, bool)
         console.print(Text(f"{name} {f'{value:,}' if number else printable(value)}"))

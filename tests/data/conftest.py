@@ -1,6 +1,6 @@
 """Media made on the spot: a real photograph of a face, and real H.264 videos of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +9,21 @@ import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut as astronaut_photo
+
+
+@pytest.fixture
+def lock_folder(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Make a folder unreadable, also for an administrator, whom no permission bit stops."""
+    locked: set[Path] = set()
+    real_iterdir = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder in locked:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real_iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    return locked.add
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from sficonv.data.layouts import detect_layout, list_source, read_source
 from sficonv.data.protocols import split_by_identity
-from sficonv.errors import DataError
+from sficonv.errors import DataError, MediaError
 
 FFPP_FILES = (
     "original_sequences/youtube/c23/videos/000.mp4",
@@ -263,3 +263,65 @@ def test_given_splits_win_over_ours(tmp_path: Path) -> None:
     assert [item.split for item in source.items] == ["", "test", "train"]
     assert any("1 files outside train, val and test" in note for note in source.notes)
     assert {item.split for item in list_source(tmp_path / "s", split="test")} == {"test"}
+
+
+def test_odd_names_become_texts_and_paths_that_can_be_written(tmp_path: Path) -> None:
+    names = ["real/\udcff.png", "real/b\\c.png", f"real/{'x' * 250}.png", "real/" + "\u4e2d" * 80 + ".png"]
+    items = list_source(touch(tmp_path / "s", *names, "fake/\udcfe/a.png", "real/plain.png"))
+    for item in items:
+        texts = (item.dataset, item.method, item.video_id, item.name, *item.source_ids)
+        assert all(text.encode() for text in texts)  # UTF-8
+        assert "\\" not in item.name
+        assert max(len(part.encode()) for part in item.name.split("/")) <= 200
+    assert len({item.name for item in items}) == len({item.video_id for item in items}) == 6
+    assert {item.path.relative_to(tmp_path / "s").as_posix() for item in items} >= set(names)
+    assert items[0].method == "\\udcfe" and items[-1].name.isascii()
+    assert "s/real/plain" in {item.name for item in items}
+
+
+def test_odd_names_in_notes_can_be_printed(tmp_path: Path) -> None:
+    source = read_source(touch(tmp_path / "s", "real/a.png", "other/\udcff.png"))
+    assert "\\udcff.png" in "".join(source.notes).encode().decode()
+
+
+def test_ffpp_folders_with_odd_names(tmp_path: Path) -> None:
+    (item,) = list_source(touch(tmp_path, "manipulated_sequences/\udcff/c23/videos/000_003.mp4"))
+    assert item.method == "\\udcff" and "\\" not in item.name and item.name.encode()
+
+
+def test_a_video_beside_a_folder_of_its_frames(tmp_path: Path) -> None:
+    items = list_source(touch(tmp_path / "s", "real/000.mp4", "real/000/000001.png", "real/000_mp4.png"))
+    assert {item.path.name: item.name for item in items} == {
+        "000.mp4": "s/real/000_mp4_",
+        "000001.png": "s/real/000/000001",
+        "000_mp4.png": "s/real/000_mp4",
+    }
+
+
+def test_equal_names_in_two_splits_are_no_identity(tmp_path: Path) -> None:
+    names = [f"{split}/{label}/0001.png" for split in ("train", "test") for label in ("real", "fake")]
+    touch(tmp_path / "s", *names)
+    ids = {item.split: item.source_ids for item in list_source(tmp_path / "s")}
+    assert ids == {"train": ("s:train/0001",), "test": ("s:test/0001",)}
+    for options in ({"video_pattern": r"(?P<video>\d+)"}, {"video_folders": True}):
+        found = defaultdict(set)
+        for item in list_source(tmp_path / "s", **options):
+            found[item.split] |= set(item.source_ids)
+        assert not found["train"] & found["test"]
+    (item, *_) = list_source(tmp_path / "s", video_pattern=r"(?P<video>(?P<ids>\d+))")
+    assert item.source_ids == ("0001",)  # a name that was said to be a person is one everywhere
+
+
+def test_an_unreadable_folder_is_an_item_to_report(tmp_path: Path, ffpp: Path, lock_folder) -> None:
+    touch(tmp_path / "s", "real/a.jpg", "fake/FaceSwap/b.jpg")
+    lock_folder(tmp_path / "s/fake/FaceSwap")
+    for pattern in (None, "(?P<video>a)"):
+        items = list_source(tmp_path / "s", video_pattern=pattern)
+        found = [(item.path.name, item.label, item.method) for item in items]
+        assert found == [("FaceSwap", 1, "FaceSwap"), ("a.jpg", 0, "real")]
+    lock_folder(ffpp / "manipulated_sequences/Deepfakes/c23/videos")
+    items = list_source(ffpp, methods=["Deepfakes"], compressions=["c23"])
+    assert [item.path.name for item in items if item.label] == ["videos"]
+    lock_folder(tmp_path / "s")
+    with pytest.raises(MediaError, match="cannot be read"):
+        list_source(tmp_path / "s")

@@ -1,7 +1,6 @@
 """Reading images: every pixel format people have, and every way in which a file can be bad."""
 
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -112,12 +111,10 @@ def test_one_pixel(tmp_path: Path) -> None:
 
 
 def test_a_huge_image_is_refused_before_decoding(tmp_path: Path) -> None:
-    start = time.perf_counter()
     with pytest.raises(MediaError, match="too many pixels"):
         read_image(png_of_size(tmp_path / "bomb.png", 20_000, 20_000))
     with pytest.raises(MediaError, match=r"9000 x 9000 pixels.*64,000,000"):
         read_image(png_of_size(tmp_path / "large.png", 9_000, 9_000))
-    assert time.perf_counter() - start < 1
     with pytest.raises(MediaError, match="100 x 100"):
         read_image(png_of_size(tmp_path / "small.png", 100, 100), max_pixels=9_999)
 
@@ -194,3 +191,22 @@ def test_iter_media(tmp_path: Path) -> None:
     assert found == ["a.mp4", "b/1.PNG", "b/2.jpg", "c/d/e.webm", "z/linked.jpg"]
     named = [tmp_path / "notes.txt", tmp_path / "missing", tmp_path / "a.mp4"]
     assert iter_media([*named, tmp_path / "b", str(named[0])]) == [*named, *iter_media([tmp_path / "b"])]
+
+
+def test_each_real_folder_is_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "real/a").mkdir(parents=True)
+    (tmp_path / "real/a/1.jpg").touch()
+    (tmp_path / "real/b").symlink_to(tmp_path / "real/a")
+    assert iter_media([tmp_path]) == [tmp_path / "real/a/1.jpg"]
+
+
+def test_an_unreadable_folder_costs_only_its_own_files(tmp_path: Path, lock_folder) -> None:
+    for name in ("a/1.jpg", "b/2.jpg", "c/3.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    lock_folder(tmp_path / "b")
+    assert iter_media([tmp_path]) == [tmp_path / "a/1.jpg", tmp_path / "b", tmp_path / "c/3.jpg"]
+    with pytest.raises(MediaError, match="b: the folder cannot be read"):
+        media_kind(tmp_path / "b")
+    with pytest.raises(MediaError, match="b: the folder cannot be read"):
+        iter_media([tmp_path / "b"])

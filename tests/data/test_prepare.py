@@ -216,6 +216,60 @@ def test_nothing_usable_is_a_finished_run_with_problems(tmp_path: Path) -> None:
     assert report.crops == 0 and len(report.problems) == 1 and len(read_manifest(tmp_path / "out")) == 0
 
 
+def test_odd_names_stop_nothing(tmp_path: Path, astronaut: np.ndarray, face_frames, write_video) -> None:
+    real = tmp_path / "in/real"
+    real.mkdir(parents=True)
+    Image.fromarray(astronaut).save(tmp_path / "photo.png")
+    video = write_video(tmp_path / "video.mp4", face_frames(4))
+    names = ("\udcff.png", "b\\c.png", "x" * 246 + ".png", "\udcfd.mp4", "plain.mp4")
+    for name in names:
+        (real / name).write_bytes((video if name.endswith("mp4") else tmp_path / "photo.png").read_bytes())
+    (real / "\udcfe.png").write_text("not a photograph")
+    (real / "plain").mkdir()
+    (real / "plain/000001.png").write_bytes((tmp_path / "photo.png").read_bytes())
+    for resumed in (0, 7):
+        report = prepare(tmp_path / "in", tmp_path / "out", frames=4, size=64, split="test", workers=1)
+        assert report.resumed == resumed and report.crops == 12
+        assert problems_of(tmp_path / "out").keys() == {"real/\\udcfe.png"}
+        assert json.dumps(report.to_json(), ensure_ascii=False).encode() and report.summary().encode()
+    df = read_manifest(tmp_path / "out")
+    assert all((tmp_path / "out" / path).is_file() for path in df["path"]) and df["video_id"].nunique() == 6
+
+
+def test_frames_put_beside_a_prepared_video_do_not_take_its_crops(
+    tmp_path: Path, astronaut: np.ndarray, face_frames, write_video
+) -> None:
+    write_video(tmp_path / "in/real/000.mp4", face_frames(2))
+    prepare(tmp_path / "in", tmp_path / "out", frames=2, size=64, workers=0)
+    (tmp_path / "in/real/000").mkdir()
+    Image.fromarray(astronaut).save(tmp_path / "in/real/000/000001.png")
+    report = prepare(tmp_path / "in", tmp_path / "out", frames=2, size=64, workers=0)
+    assert report.resumed == 0 and report.crops == 3
+    on_disk = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert on_disk == set(read_manifest(tmp_path / "out")["path"])
+
+
+def test_an_unreadable_folder_is_a_row(photos: Path, tmp_path: Path, lock_folder) -> None:
+    (photos / "real/locked").mkdir()
+    lock_folder(photos / "real/locked")
+    report = prepare(photos, tmp_path / "out", workers=0)
+    assert report.crops == 6 and report.broken == 1
+    reason, detail = problems_of(tmp_path / "out")["real/locked"]
+    assert reason == "unreadable" and "the folder cannot be read" in detail
+
+
+def test_a_missing_network_is_not_blamed_on_the_files(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def yunet() -> bytes:
+        raise DataError("the network is missing")
+
+    monkeypatch.setattr("sficonv.data.faces._yunet", yunet)
+    with pytest.raises(DataError, match="the network is missing"):
+        prepare(photos, tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+
+
 RUN = """
 import sys
 from sficonv.data.prepare import prepare

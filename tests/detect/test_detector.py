@@ -26,6 +26,17 @@ def test_crops_of_different_sizes_are_judged_together(detector):
     np.testing.assert_allclose(detector.scores([grey(51, 20), grey(102, 300)]), [0.2, 0.4], atol=1e-4)
 
 
+def test_large_crops_become_input_one_by_one(detector, monkeypatch):
+    import sficonv.models.config as config
+
+    sizes = []
+    to_input = config.to_input
+    monkeypatch.setattr(config, "to_input", lambda x, c: sizes.append(len(x)) or to_input(x, c))
+    np.testing.assert_allclose(detector.scores([grey(51, 600), grey(102, 600)]), [0.2, 0.4], atol=1e-4)
+    assert sizes == [1, 1]
+    assert detector.model.batches == [2]
+
+
 def test_no_crops_no_scores(detector):
     assert detector.scores([]).shape == (0,)
 
@@ -55,6 +66,32 @@ def test_the_default_band(detector):
 def test_a_senseless_calibration_is_refused(detector, calibration):
     with pytest.raises(WeightsError, match="calibration"):
         Detector(detector.model, {"calibration": calibration})
+
+
+def test_the_crop_comes_from_the_card(detector):
+    assert (detector.crop_margin, detector.crop_size) == (1.3, 256)
+    other = Detector(detector.model, {"crop": {"margin": 2, "size": 128}}, device="cpu")
+    assert (other.crop_margin, other.crop_size) == (2.0, 128)
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        [1.3, 256],
+        None,
+        {"margin": "1.3"},
+        {"margin": 0},
+        {"margin": True},
+        {"margin": float("nan")},
+        {"size": 256.0},
+        {"size": 15},
+        {"size": 2049},
+        {"size": None},
+    ],
+)
+def test_a_senseless_crop_is_refused(detector, crop):
+    with pytest.raises(WeightsError, match="crop"):
+        Detector(detector.model, {"crop": crop}, device="cpu")
 
 
 def test_answers_that_are_not_numbers_are_refused(detector):

@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from sficonv.detect import report as report_module
 from sficonv.detect.report import clock, write_report
+from sficonv.detect.results import ScanResult
 from sficonv.detect.scan import iter_scan
 
 
@@ -107,6 +109,27 @@ def test_of_many_files_the_most_suspicious_are_shown(detector, tmp_path, monkeyp
     ]
     assert "the 3 most suspicious are shown in full" in page
     assert len(results) == 6
+
+
+def test_a_file_that_may_not_be_asked_for_costs_no_report(detector, media, tmp_path, monkeypatch):
+    is_file = Path.is_file
+
+    def refused(path):
+        if path.name == "locked.jpg":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    locked = ScanResult(Path("locked.jpg"), None, None, "error", error="locked.jpg: cannot be read")
+    (seen,) = iter_scan(media / "face.jpg", weights=detector, evidence=True)
+    assert len(write_report([locked, seen], tmp_path / "report.html", detector)) == 2
+    assert "locked.jpg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_sliver_of_an_image_can_be_shown(detector, tmp_path):
+    Image.fromarray(np.full((1, 2000, 3), 99, np.uint8)).save(tmp_path / "sliver.png")
+    page, _ = page_of(detector, [tmp_path / "sliver.png"], tmp_path, crops=True)
+    assert "data:image/jpeg" in page
 
 
 def test_no_results_at_all(detector, tmp_path):

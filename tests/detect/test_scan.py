@@ -1,5 +1,6 @@
 import csv
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -7,8 +8,9 @@ from PIL import Image
 from skimage.data import astronaut
 
 from sficonv.detect.demo import write_video
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable, write_csv
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable, reserved, write_csv
 from sficonv.detect.scan import _File, iter_scan, scan, sharpness
+from sficonv.errors import WeightsError
 
 
 def grey(path, level, size=64):
@@ -171,6 +173,22 @@ def test_a_report_cannot_overwrite_a_photograph(media, name):
         scan(media, report=media / name)
 
 
+def test_a_report_that_cannot_be_written_is_found_out_before_the_work(media, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        scan(media, weights=tmp_path / "never-looked-at", report=tmp_path / "file" / "a.html")
+    with pytest.raises(WeightsError):
+        scan(media, weights=tmp_path / "missing.safetensors", report=tmp_path / "new" / "a.html")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_was_there_survives_a_failure(tmp_path):
+    (tmp_path / "a.csv").write_text("old")
+    with pytest.raises(KeyError), reserved(tmp_path / "a.csv"):
+        raise KeyError
+    assert (tmp_path / "a.csv").read_text() == "old"
+
+
 def test_evidence_is_bounded_and_the_strongest(detector):
     file = _File("a.mp4")
     for i, p in enumerate(np.random.default_rng(0).permutation(100) / 100):
@@ -187,6 +205,15 @@ def test_without_evidence_no_crop_is_kept(detector, media):
     (evidence,) = one(detector, media / "face.jpg", evidence=True).evidence
     assert isinstance(evidence, Evidence)
     assert evidence.crop.shape == (256, 256, 3)
+
+
+def test_large_crops_do_not_pile_up(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(import_module("sficonv.detect.scan"), "QUEUE_BYTES", 2.5 * 600 * 600 * 3)
+    paths = [grey(tmp_path / f"{i}.png", 40 * i, size=600) for i in range(5)]
+    results = list(iter_scan(paths, weights=detector, crops=True, evidence=True))
+    assert detector.model.batches == [3, 2]
+    assert [r.evidence[0].crop.shape for r in results] == [(512, 512, 3)] * 5
+    assert results[4].faces[0].box == (0, 0, 600, 600)
 
 
 def test_sharpness_tells_a_blur(media):

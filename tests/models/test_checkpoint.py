@@ -109,3 +109,22 @@ def test_a_pickle_runs_no_code(saved, tmp_path, suffix):
     with pytest.raises(WeightsError):
         load_weights(path)
     assert not flag.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_size": None}, {"image_size": "big"}, {"image_size": 0}, {"mean": [1]}, {"std": [0, 1, 1]},
+        {"num_classes": 10**11}, {"num_classes": "two"}, {"options": []},
+    ],
+)  # fmt: skip
+def test_a_card_that_makes_no_sense(saved, tmp_path, changes):
+    with pytest.raises(WeightsError, match="card"):
+        load_weights(copy_of(saved, tmp_path, **changes))
+
+
+def test_what_does_not_fit_into_16_bits_is_not_saved(tmp_path):
+    model = create_model("sfic_resnet26")
+    model.bn1.running_var.fill_(7e4)
+    with pytest.raises(WeightsError, match=r"bn1.running_var holds values that are not finite in 16 bits"):
+        save_weights(tmp_path / "w", model, half=True)

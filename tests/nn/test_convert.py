@@ -20,7 +20,7 @@ def backbone(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=2)
 
 
-NAMES = ["resnet18", "resnet26", "efficientnet_lite0", "vgg11_bn"]
+NAMES = ["resnet18", "resnet26", "efficientnet_lite0", "vgg11_bn", "efficientnet_b0"]
 
 
 def stages(model: nn.Module) -> list[str]:
@@ -84,6 +84,13 @@ def test_the_authors_resnet_layout():
     assert list(of.values()).count("Stage 1") == 1
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_the_authors_shortcut_reads_the_activated_stage1(beta):
+    converted = convert(backbone("resnet26"), 0.5, beta, shortcut="stage1", fuse_at="layer4.0")
+    nodes = {str(n.target): n for n in converted.graph.nodes if n.op == "call_module"}
+    assert nodes["layer1.0.downsample.0"].args == nodes["layer1.0.conv2"].args
+
+
 def test_a_second_reader_of_the_head_gets_its_own_stage1():
     of = {r.layer: r.stage for r in convert(backbone("resnet26")).report.layers}
     assert of["layer1.0.conv1"] == of["layer1.0.downsample.0"] == "Stage 1"
@@ -118,6 +125,28 @@ def test_compiles_whole():
     x = torch.randn(1, 3, 64, 64)
     compiled = torch.compile(converted, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(x), converted(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_functional_dropout_follows_the_mode(training):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=2, drop_rate=0.5).train(training)
+    converted = convert(model, 0.5, 0.5).eval()
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(converted(x), converted(x))
+    converted.train()
+    assert not torch.equal(converted(x), converted(x))
+
+
+@pytest.mark.parametrize(("name", "beta"), [("densenet121", 0.5), ("convnext_femto", 0.5)])
+def test_what_would_stay_vanilla_is_refused(name, beta):
+    with pytest.raises(ValueError, match="the branches end before Stage 3"):
+        convert(timm.create_model(name, num_classes=2), 0.5, beta, input_size=(3, 64, 64))
+
+
+def test_keeps_the_dtype():
+    converted = convert(backbone("resnet18").bfloat16(), 0.5, 0.5)
+    assert {p.dtype for p in converted.parameters()} == {torch.bfloat16}
 
 
 class Odd(nn.Module):

@@ -151,11 +151,11 @@ def test_stride_equals_the_literal_form(number, downsample):
         assert relative_error(a, b) < 1e-5
 
 
-@pytest.mark.parametrize("full", range(1, 70))
+@pytest.mark.parametrize("full", [*range(1, 70), 106, 126, 168, 299, 518])
 def test_sampling_keeps_what_nearest_resizing_keeps(full):
     x = torch.arange(full, dtype=torch.float32).view(1, 1, 1, full).expand(1, 1, full, full).contiguous()
     one = torch.ones(1, 1, 1, 1)
-    for beta in (0.25, 1 / 3, 0.5, 0.6, 0.75):
+    for beta in (0.25, 1 / 3, 0.5, 0.6, 0.7, 0.75):
         size = (frequency_size(full, beta),) * 2
         assert torch.equal(sampled_conv2d(x, one, None, size), F.interpolate(x, size=size, mode="nearest"))
 

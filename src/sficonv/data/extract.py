@@ -20,7 +20,7 @@ import numpy as np
 from sficonv.data.faces import Face, FaceDetector, crop_face
 from sficonv.data.manifest import atomic_file
 from sficonv.data.media import media_kind, read_image
-from sficonv.data.source import SourceItem
+from sficonv.data.source import SourceItem, text_hash
 from sficonv.data.video import Frame, iter_frames, probe, sample_times
 from sficonv.errors import MediaError
 
@@ -115,7 +115,7 @@ def prepare_item(item: SourceItem, source: str, out: Path, options: CropOptions)
 
 def part_file(out: Path, source: str) -> Path:
     """Where the part of a source file lies."""
-    digest = hashlib.sha256(source.encode()).hexdigest()
+    digest = text_hash(source)
     return out / ".parts" / digest[:2] / f"{digest[2:32]}.json"
 
 

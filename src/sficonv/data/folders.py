@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sficonv.data.media import VIDEO_SUFFIXES, walk_media
+from sficonv.data.media import VIDEO_SUFFIXES, is_folder, walk_media
 from sficonv.data.protocols import split_by_identity
-from sficonv.data.source import Source, SourceItem
+from sficonv.data.source import Source, SourceItem, with_clean_texts
 from sficonv.errors import DataError
 
 _LABELS = {
@@ -74,7 +74,8 @@ def read_folder(
     unmatched: list[Path] = []
     for path in walk_media(root):
         relative = path.relative_to(root)
-        words = _read_words(root, relative.parent)
+        unreadable = is_folder(path)  # a folder stands here for the files that it hides
+        words = _read_words(root, relative if unreadable else relative.parent)
         if words.label is not None:
             if label is not None:
                 raise DataError(
@@ -86,7 +87,8 @@ def read_folder(
             unlabelled.append(relative)
             continue
         file_label = words.label if words.label is not None else int(label or 0)
-        item = _item(path, relative, dataset, file_label, words, pattern, video_folders)
+        fitting = None if unreadable else pattern
+        item = _item(path, relative, dataset, file_label, words, fitting, video_folders)
         if item is None:
             unmatched.append(relative)
         else:
@@ -146,8 +148,10 @@ def _item(
     folder = "" if relative.parent == Path() else f"/{relative.parent.as_posix()}"
     prefix = f"{dataset}{folder}"
     below = [name for name in words.below if name.lower() not in _CONTAINERS]
-    video, ids, frame = path.stem, (f"{dataset}:{path.stem}",), 0
-    video_id = f"{prefix}/{video}"
+    # Where folders name the split, equal file names on two sides are no sign of the same person.
+    owner = f"{dataset}:{words.split}/" if words.split else f"{dataset}:"
+    ids: tuple[str, ...] = (f"{owner}{path.stem}",)
+    video_id, frame = f"{prefix}/{path.stem}", 0
     if pattern is not None:
         match = pattern.search(path.stem)
         if match is None or not match["video"]:
@@ -155,16 +159,16 @@ def _item(
         groups = match.groupdict()
         video_id = f"{prefix}/{match['video']}"
         named = re.findall(r"[^,_]+", groups.get("ids") or "")
-        ids = tuple(named) or (f"{dataset}:{match['video']}",)
+        ids = tuple(named) or (f"{owner}{match['video']}",)
         frame = int(groups["frame"]) if (groups.get("frame") or "").isdecimal() else 0
     elif video_folders and kind == "image" and folder:
-        video_id, video = prefix, relative.parent.name
-        ids = (f"{dataset}:{video}",)
+        video_id = prefix
+        ids = (f"{owner}{relative.parent.name}",)
         below = below[:-1]
         digits = re.findall(r"\d+", path.stem)
         frame = int(digits[-1][-9:]) if digits else 0
     method = (below[0] if below else "fake") if label else "real"
-    return SourceItem(
+    item = SourceItem(
         path=path,
         label=label,
         dataset=dataset,
@@ -177,6 +181,7 @@ def _item(
         name=f"{prefix}/{path.stem}",
         frame=frame,
     )
+    return with_clean_texts(item)
 
 
 def _look_like_frames(items: list[SourceItem]) -> bool:
@@ -198,12 +203,20 @@ def _compile(video_pattern: str | None) -> re.Pattern[str] | None:
 
 
 def _with_distinct_names(items: list[SourceItem]) -> list[SourceItem]:
-    """a.jpg and a.png in one folder: keep both, told apart by their suffix."""
+    """a.jpg and a.png in one folder, or a.mp4 beside a folder a: keep both, told apart by their suffix."""
     times = Counter(item.name for item in items)
-    return [
-        replace(item, name=item.name + item.path.suffix.replace(".", "_")) if times[item.name] > 1 else item
-        for item in items
-    ]
+    folders = {item.name.rpartition("/")[0] for item in items}  # where a video of this name puts its crops
+    taken = folders | set(times)
+    distinct: list[SourceItem] = []
+    for item in items:
+        name = item.name
+        if times[name] > 1 or name in folders:
+            name += item.path.suffix.replace(".", "_")
+            while name in taken:
+                name += "_"
+            taken.add(name)
+        distinct.append(replace(item, name=name))
+    return distinct
 
 
 def _with_splits(

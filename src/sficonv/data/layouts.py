@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sficonv.data.folders import read_folder
-from sficonv.data.media import VIDEO_SUFFIXES, walk_media
+from sficonv.data.media import VIDEO_SUFFIXES, is_folder, walk_media
 from sficonv.data.protocols import SPLIT_NAMES, read_ffpp_splits
-from sficonv.data.source import Source, SourceItem
-from sficonv.errors import DataError
+from sficonv.data.source import Source, SourceItem, clean_text, with_clean_texts
+from sficonv.errors import DataError, MediaError
 
 LAYOUTS = ("ffpp", "folder")
 
@@ -134,7 +134,7 @@ def read_source(
     twice = [name for name, times in Counter(item.name for item in items).items() if times > 1]
     if twice:
         raise DataError(f"{root}: the same video is there twice: {', '.join(twice[:3])}")
-    return replace(source, items=items)
+    return replace(source, items=items, notes=list(map(clean_text, source.notes)))
 
 
 def _check_known(what: str, wanted: Sequence[str], known: set[str]) -> None:
@@ -165,35 +165,42 @@ def read_ffpp(root: Path, *, dataset: str = "ffpp") -> Source:
             origin, compression = folder.parts[-3], _COMPRESSIONS.get(folder.parts[-2])
             if compression is None:  # masks lie beside the compressions
                 continue
-            for path in walk_media(folder):
-                if path.suffix.lower() not in VIDEO_SUFFIXES:
+            for path in _media_in(folder):
+                unreadable = is_folder(path)  # kept, so that it is reported like an unreadable file
+                if path.suffix.lower() not in VIDEO_SUFFIXES and not unreadable:
                     continue
-                ids = _ffpp_ids(origin, path.stem)
+                ids = () if unreadable else _ffpp_ids(origin, path.stem)
                 if ids is None:
                     strange.append(path.relative_to(root).as_posix())
                     continue
                 splits = {"test"} if origin in _ACTORS else {split_of.get(name, "") for name in ids}
                 video_id = f"{dataset}/{compression}/{origin}/{path.stem}"
-                items.append(
-                    SourceItem(
-                        path=path,
-                        label=label,
-                        dataset=dataset,
-                        method=origin if label else "real",
-                        compression=compression,
-                        video_id=video_id,
-                        source_ids=ids,
-                        split=splits.pop() if len(splits) == 1 else "",
-                        kind="video",
-                        name=video_id,
-                    )
+                item = SourceItem(
+                    path=path,
+                    label=label,
+                    dataset=dataset,
+                    method=origin if label else "real",
+                    compression=compression,
+                    video_id=video_id,
+                    source_ids=ids,
+                    split=splits.pop() if len(splits) == 1 else "",
+                    kind="video",
+                    name=video_id,
                 )
+                items.append(with_clean_texts(item))
     if not items:
         raise DataError(
             f"{root}: a FaceForensics++ tree without videos; expected for example "
             "original_sequences/youtube/c23/videos/000.mp4"
         )
     return Source("ffpp", dataset, items, _ffpp_notes(items, strange, lists_found=bool(split_of)))
+
+
+def _media_in(folder: Path) -> list[Path]:
+    try:
+        return list(walk_media(folder))
+    except MediaError:
+        return [folder]
 
 
 def _ffpp_ids(origin: str, stem: str) -> tuple[str, ...] | None:
@@ -210,11 +217,11 @@ def _ffpp_notes(items: list[SourceItem], strange: list[str], *, lists_found: boo
             "no splits/train.json, val.json, test.json: the split column is empty. Put the official lists "
             "into the folder, or choose one split for everything"
         )
-    if any(item.source_ids[0].startswith("actor") for item in items):
+    if any(name.startswith("actor") for item in items for name in item.source_ids):
         notes.append(
             'DeepFakeDetection (actors) has no official split and is by custom only tested on: "test"'
         )
-    unlisted = [item for item in items if not item.split]
+    unlisted = [item for item in items if item.source_ids and not item.split]
     if lists_found and unlisted:
         notes.append(
             f"{len(unlisted)} videos have no split, their ids are in none of the lists or in two: "

@@ -131,11 +131,14 @@ def iter_media(paths: Iterable[str | Path]) -> list[Path]:
     Args:
         paths: Files and folders. A folder is searched to its end, links to folders included, in sorted
             order, for files whose suffix is that of an image or video; hidden files are skipped. A file
-            named explicitly is always kept, even if it does not exist: what is wrong with it is said
-            when it is read.
+            named explicitly is always kept, even if it does not exist, and so is a folder below that
+            cannot be read: what is wrong with it is said when it is read.
 
     Returns:
         The files, in the order given, each once.
+
+    Raises:
+        MediaError: One of the folders given cannot be read.
 
     Example:
         >>> iter_media(["portrait.any"])
@@ -143,31 +146,61 @@ def iter_media(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        files = walk_media(path) if path.is_dir() else [path]
+        files = walk_media(path) if is_folder(path) else [path]
         found.update(dict.fromkeys(files))
     return list(found)
 
 
-def walk_media(folder: Path, *, _seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a folder that look like media by suffix, sorted, following links once."""
-    real = folder.resolve()
-    if real in _seen:  # a link back to a parent folder
-        return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise MediaError(f"{folder}: the folder cannot be read ({error})") from error
+def walk_media(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that look like media by suffix, sorted, each real folder once.
+
+    A folder below it that cannot be read is yielded itself: reading it says what is wrong.
+
+    Raises:
+        MediaError: The folder itself cannot be read.
+    """
+    yield from _walk(_entries(folder), {folder.resolve()})
+
+
+def _walk(entries: list[Path], seen: set[Path]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from walk_media(entry, _seen=_seen | {real})
-        elif entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        if not is_folder(entry):
+            if entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+                yield entry
+            continue
+        real = entry.resolve()
+        if real in seen:  # a link back to a parent folder, or to one that has been listed
+            continue
+        seen.add(real)
+        try:
+            below = _entries(entry)
+        except MediaError:
             yield entry
+        else:
+            yield from _walk(below, seen)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder; what may not even be looked at is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise MediaError(f"{folder}: the folder cannot be read ({error})") from error
 
 
 def _header(path: Path) -> bytes:
     try:
+        if is_folder(path):
+            _entries(path)
         if path.exists() and not path.is_file():  # a pipe would wait for ever
             raise MediaError(f"{path}: is a folder or a device, not a file")
         with path.open("rb") as file:

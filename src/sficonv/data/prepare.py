@@ -20,9 +20,10 @@ from sficonv.data.extract import (
     part_file,
     read_part,
 )
+from sficonv.data.faces import FaceDetector
 from sficonv.data.layouts import read_source
 from sficonv.data.manifest import COLUMNS, atomic_file, check_manifest, manifest_hash, write_manifest
-from sficonv.data.source import Source, SourceItem
+from sficonv.data.source import Source, SourceItem, clean_text
 from sficonv.data.workers import run_items
 from sficonv.errors import DataError
 
@@ -161,7 +162,7 @@ def prepare(
 
     Raises:
         DataError: Nothing usable in `source`, `out` holds something else or was made with other options,
-            or it cannot be written.
+            or it cannot be written, or the face detector's network is missing.
         ValueError: An argument out of range.
 
     Example:
@@ -170,6 +171,7 @@ def prepare(
     """
     crop_options = CropOptions(frames, margin, size, faces, detect, min_score)
     _check_options(crop_options, workers)
+    FaceDetector(min_score=min_score)  # without its network every file would be blamed
     root, out = Path(source), Path(out)
     listing = {
         "layout": layout,
@@ -254,7 +256,14 @@ def _finished(out: Path, name: str, item: SourceItem) -> Part | None:
     part = read_part(out, name)
     if part is None or part.stamp != file_stamp(item.path) or part.reason in ("failed", "crashed"):
         return None
-    return part if all((out / crop["path"]).is_file() for crop in part.crops) else None
+    sound = all(_is_of(item, crop) and (out / crop["path"]).is_file() for crop in part.crops)
+    return part if sound else None
+
+
+def _is_of(item: SourceItem, crop: dict[str, Any]) -> bool:
+    """Files that came later may have changed the item's name, and its old one may now be another's."""
+    image, video = f"crops/{item.name}", f"crops/{item.name}/{crop['frame']:06d}"
+    return crop["path"] in (f"{image}_{crop['face']}.png", f"{video}_{crop['face']}.png")
 
 
 def _forget(out: Path, name: str) -> None:
@@ -292,11 +301,13 @@ def _finish(
     df = _manifest(names, parts)
     write_manifest(out, df)
     problems = [
-        Problem(name, parts[name].reason, parts[name].detail) for name in sorted(names) if parts[name].reason
+        Problem(clean_text(name), parts[name].reason, clean_text(parts[name].detail))
+        for name in sorted(names)
+        if parts[name].reason
     ]
     with (
         atomic_file(out / PROBLEMS_NAME) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(("path", "reason", "detail"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+_LONGEST_COMPONENT = 200  # bytes; file systems end at 255, and suffix and number are still to come
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,40 @@ class SourceItem:
     kind: Literal["image", "video"]
     name: str = ""
     frame: int = 0
+
+
+def with_clean_texts(item: SourceItem) -> SourceItem:
+    """The item with texts that a manifest can hold and a name that every file system takes.
+
+    File names may hold bytes that are not UTF-8 (Python shows them as lone surrogates), backslashes, or
+    fill all 255 bytes, so that no room is left for the number of the crop. `path` stays as it is.
+    """
+    return replace(
+        item,
+        dataset=clean_text(item.dataset),
+        method=clean_text(item.method),
+        video_id=clean_text(item.video_id),
+        source_ids=tuple(map(clean_text, item.source_ids)),
+        name="/".join(map(_clean_component, item.name.split("/"))),
+    )
+
+
+def clean_text(text: str) -> str:
+    r"""Valid UTF-8: what is not becomes an escape such as `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of any text in hexadecimal digits; of valid texts that of their UTF-8 bytes."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _clean_component(component: str) -> str:
+    encoded = clean_text(component).encode()
+    if b"\\" not in encoded and len(encoded) <= _LONGEST_COMPONENT and component not in (".", ".."):
+        return component
+    # 45 characters of at most 4 bytes stay below the limit; the hash keeps apart what is cut off.
+    return re.sub(r"[^\w.-]", "_", component)[:45] + "-" + text_hash(component)[:8]
 
 
 @dataclass(frozen=True)

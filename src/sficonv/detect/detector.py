@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
 
 DEFAULT_BAND = (0.35, 0.65)
+DEFAULT_MARGIN, DEFAULT_SIZE = 1.3, 256
+LARGE = 512
+"""Longer side, in pixels, above which crops are turned into input one by one: as floats they take memory."""
 
 
 class Detector:
@@ -25,13 +28,15 @@ class Detector:
         model: A model from `create_model` or `load_weights`; put in eval mode and moved to `device`.
         card: Its model card. Read from it: `calibration.temperature` (logits are divided by it, default 1),
             `calibration.uncertain` (the band `[lo, hi]` of P(fake) in which no verdict is given, default
-            `[0.35, 0.65]`), `limits`.
+            `[0.35, 0.65]`), `crop` (how faces were cut for training: `margin`, side of the square relative
+            to the longer side of the face box, default 1.3; `size` in pixels, 16 to 2048, default 256),
+            `limits`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one.
         batch_size: Most crops in one forward pass.
 
     Raises:
         ValueError: If `batch_size` is not positive or `device` cannot be had.
-        WeightsError: If the calibration in the card makes no sense.
+        WeightsError: If the calibration or the crop in the card makes no sense.
 
     Example:
         >>> from sficonv.models import create_model
@@ -54,6 +59,7 @@ class Detector:
         self.batch_size = batch_size
         self.weights: Path | None = None
         self.temperature, self.band = _calibration(card)
+        self.crop_margin, self.crop_size = _crop(card)
 
     @classmethod
     def from_pretrained(
@@ -101,7 +107,7 @@ class Detector:
         from sficonv.models.config import to_input
 
         images = [torch.from_numpy(np.ascontiguousarray(c)).permute(2, 0, 1)[None] for c in crops]
-        if len({image.shape for image in images}) == 1:
+        if len({image.shape for image in images}) == 1 and max(images[0].shape) <= LARGE:
             return to_input(torch.cat(images).to(self.device), self.config)
         return torch.cat([to_input(image.to(self.device), self.config) for image in images])
 
@@ -159,3 +165,14 @@ def _calibration(card: dict[str, Any]) -> tuple[float, tuple[float, float]]:
     if not (temperature > 0 and np.isfinite(temperature) and 0 <= low <= high <= 1):
         raise WeightsError(f"the model card's calibration makes no sense: {calibration!r}")
     return temperature, (low, high)
+
+
+def _crop(card: dict[str, Any]) -> tuple[float, int]:
+    crop = card.get("crop", {})
+    if not isinstance(crop, dict):
+        raise WeightsError(f"the model card's crop cannot be read: {crop!r}")
+    margin, size = crop.get("margin", DEFAULT_MARGIN), crop.get("size", DEFAULT_SIZE)
+    numbers = type(margin) in (int, float) and type(size) is int  # not bool, which is an int too
+    if not (numbers and 0 < margin < float("inf") and 16 <= size <= 2048):
+        raise WeightsError(f"the model card's crop makes no sense: {crop!r}")
+    return float(margin), size

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sficonv.detect.detector import Detector
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable, shrunk
 
 SECTIONS = 100
 """Files shown in full; of more, the rest are lines of the summary table."""
@@ -133,7 +133,7 @@ def _section(number: int, result: ScanResult, detector: Detector) -> _Section:
         id=f"file-{number}",
         result=result,
         sha256=_sha256(result.path),
-        size=result.path.stat().st_size if result.path.is_file() else None,
+        size=_size(result.path),
         pictures=pictures,
         attention=(pictures[0], _attention(evidence[0].crop, detector)) if pictures else None,
         chart=_chart(result) if result.kind == "video" and result.faces else None,
@@ -204,21 +204,26 @@ def _bytes(size: int) -> str:
 def _jpeg(image: np.ndarray) -> str:
     import cv2
 
-    side = max(image.shape[:2])
-    if side > 256:
-        scale = 256 / side
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    image = cv2.cvtColor(shrunk(image, 256), cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
-def _sha256(path: Path | None) -> str | None:
-    if path is None or not path.is_file():
-        return None
+# Even asking whether there is a file fails below a folder that may not be searched.
+def _size(path: Path) -> int | None:
     try:
+        return path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _sha256(path: Path | None) -> str | None:
+    try:
+        if path is None or not path.is_file():
+            return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

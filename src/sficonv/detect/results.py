@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -177,6 +178,53 @@ def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
             }
             writer.writerow(r.to_dict() | {"people": len(r.tracks), "faces": len(r.faces)} | texts)
     return path
+
+
+@contextmanager
+def reserved(path: str | Path) -> Iterator[Path]:
+    """Find out before the work whether its outcome can be written, not after it.
+
+    Parent folders are made and the file is opened for appending, so that what it holds stays until it is
+    written. If the work fails, no empty file is left behind.
+
+    Args:
+        path: The file that will be written.
+
+    Raises:
+        OSError: If it cannot be.
+
+    Example:
+        >>> import tempfile
+        >>> with reserved(Path(tempfile.mkdtemp()) / "new" / "scan.csv") as path:
+        ...     path.exists()
+        True
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    path.open("ab").close()
+    try:
+        yield path
+    except BaseException:
+        if new and path.is_file() and path.stat().st_size == 0:
+            path.unlink()
+        raise
+
+
+def shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    """`image` `(H, W, 3)`, made smaller by averaging if its longer side is above `side` pixels.
+
+    Example:
+        >>> shrunk(np.zeros((1000, 500, 3), np.uint8), 100).shape
+        (100, 50, 3)
+    """
+    longer = max(image.shape[:2])
+    if longer <= side:
+        return image
+    import cv2
+
+    height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def printable(text: object) -> str:

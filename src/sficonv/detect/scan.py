@@ -1,7 +1,8 @@
 """Images, videos and folders in, one verdict per file out.
 
 Frames are decoded one at a time, faces are cropped at once and the frame is dropped; crops wait in one queue
-over all files until a batch is full. Memory therefore does not grow with the length of a video.
+over all files until a batch is full or they take too much memory. Memory therefore grows neither with the
+length of a video nor with the number of large photographs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sficonv.detect.detector import Detector, Verdict
-from sficonv.detect.results import Evidence, FaceScore, ScanResult
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved, shrunk
 from sficonv.detect.tracks import Box, Tracker, look
 from sficonv.detect.verdict import judge_tracks, reasons_for_doubt
 from sficonv.errors import MediaError
@@ -28,6 +30,10 @@ OnProgress = Callable[[Path, float], None]
 
 EVIDENCE_PER_TRACK = 3
 EVIDENCE_PER_FILE = 12
+EVIDENCE_SIDE = 512
+"""Longer side, in pixels, of the crops kept to be shown."""
+QUEUE_BYTES = 200e6
+"""The batch is judged early when the waiting crops take more than this."""
 
 
 def scan(
@@ -71,6 +77,7 @@ def scan(
     Raises:
         WeightsError: If the weights cannot be used.
         ValueError: If an option makes no sense.
+        OSError: If the report cannot be written; found out before the work.
 
     Example:
         >>> results = scan(["holiday.jpg", "clip.mp4"])  # doctest: +SKIP
@@ -81,17 +88,20 @@ def scan(
 
     options = _Options(crops, every, max_frames, min_face)
     target = _report_path(report)
-    detector = Detector.from_pretrained(weights, device=device, batch_size=batch_size)
-    files = list(find_files(paths))
-    with file_progress(len(files), "scanning") as on_progress:
-        found = _scan_files(files, detector, options, evidence=target is not None, on_progress=on_progress)
-        if target is None:
-            return list(found)
-        from sficonv.detect.report import write_report
+    with reserved(target) if target else nullcontext():
+        detector = Detector.from_pretrained(weights, device=device, batch_size=batch_size)
+        files = list(find_files(paths))
+        with file_progress(len(files), "scanning") as on_progress:
+            found = _scan_files(
+                files, detector, options, evidence=target is not None, on_progress=on_progress
+            )
+            if target is None:
+                return list(found)
+            from sficonv.detect.report import write_report
 
-        return write_report(
-            found, target, detector, options={"every": every, "crops": crops, "min_face": min_face}
-        )
+            return write_report(
+                found, target, detector, options={"every": every, "crops": crops, "min_face": min_face}
+            )
 
 
 def iter_scan(
@@ -177,7 +187,6 @@ def _report_path(report: str | Path | None) -> Path | None:
         raise ValueError(f"the report is an HTML file: give it a name that ends in .html, not {str(path)!r}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the report's file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -198,7 +207,7 @@ class _File:
 
     def keep(self, crop: np.ndarray) -> None:
         """Keep the crop of the face just judged if it is among the strongest of its track and file."""
-        self.evidence.append(Evidence(len(self.faces) - 1, crop))
+        self.evidence.append(Evidence(len(self.faces) - 1, shrunk(crop, EVIDENCE_SIDE)))
         self.evidence.sort(key=lambda e: -self.faces[e.face].p_fake)
         track = self.faces[-1].track
         same = [e for e in self.evidence if self.faces[e.face].track == track]
@@ -281,7 +290,7 @@ def _scan_files(
         for crop in _read(file, options, find_faces, on_progress):
             file.waiting += 1
             batch.append(crop)
-            if len(batch) >= detector.batch_size:
+            if len(batch) >= detector.batch_size or sum(c.image.nbytes for c in batch) > QUEUE_BYTES:
                 judge()
         file.read = True
         if on_progress:
@@ -351,10 +360,9 @@ def _face_finder(
     from sficonv.data.faces import FaceDetector, crop_face
 
     find = FaceDetector()
-    cut = {"margin": 1.3, "size": 256, **detector.card.get("crop", {})}
     return lambda image: [
         (
-            crop_face(image, face, margin=cut["margin"], size=cut["size"])[0],
+            crop_face(image, face, margin=detector.crop_margin, size=detector.crop_size)[0],
             face.box,
             face.landmarks,
             face.score,

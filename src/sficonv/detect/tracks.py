@@ -92,8 +92,8 @@ class Tracker:
 def look(crop: np.ndarray) -> np.ndarray:
     """What a face looks like from afar: 16 x 16 colours, freed of brightness and contrast.
 
-    The product of two looks lies in [-1, 1]. Between samples half a second apart it is above 0.78 for 95 % of
-    pairs of one person, and below 0.73 for 95 % of pairs of different people.
+    The product of two looks lies in [-1, 1]: high for one person half a second later, mostly lower for
+    different people. It links neighbouring samples; it cannot tell people apart in general.
 
     Args:
         crop: RGB `uint8` `(H, W, 3)`.

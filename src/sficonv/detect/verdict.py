@@ -19,12 +19,12 @@ from sficonv.detect.results import FaceScore, TrackScore
 
 MIN_FRAMES = 3
 SURE_FACE = 0.8
-"""Score from which the face detector is sure: hands and toys got 0.70 to 0.78, faces 0.79 to 0.95."""
+"""Score from which the face detector counts as sure: set by hand, to leave out hands and toys it finds."""
 TRIM = 0.1
 BLURRED = 4.0
 """Sharpness below which a face counts as heavily blurred: Laplacian variance of the 256 px grey crop.
 
-A Gaussian blur of 3 px brings every face below it; the faces of compressed, sharp video measure 14 and more.
+Set by hand: low enough that compression alone does not bring a sharp face below it, a strong blur does.
 """
 
 

@@ -174,8 +174,9 @@ def evaluate(
         model, card = load_weights(weights)
         temperature = _temperature(card, weights)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        root = Path(data) if Path(data).is_dir() else Path(data).parent
         scored = predict(
-            model, rows, data, batch_size=batch_size, device=where, workers=workers, temperature=temperature
+            model, rows, root, batch_size=batch_size, device=where, workers=workers, temperature=temperature
         )
         result = judge(
             scored, weights=str(weights), model=card.get("model"), data=str(data),

@@ -96,8 +96,9 @@ def read_checkpoint(path: str | Path, *, fake_is_zero: bool = False) -> dict[str
         raise WeightsError(f"{path}: holds no state dict")
     state = import_state_dict(loaded)
     if fake_is_zero:
-        for key in ("fc.weight", "fc.bias"):
-            state[key] = state[key].flip(0)
+        if not {"fc.weight", "fc.bias"} <= state.keys():
+            raise WeightsError(f"{path}: holds no classifier whose classes could be swapped")
+        state |= {key: state[key].flip(0) for key in ("fc.weight", "fc.bias")}
     return state
 
 
@@ -114,17 +115,20 @@ def _strip_prefix(state: dict[str, Any]) -> dict[str, Tensor]:
 
 def _join(name: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
-        made = _join_convolution(name, parts)
+        return _join_convolution(name, parts) | _join_norm(name, parts)
     except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{name}: the branches' kernels do not belong together ({error})") from error
+        raise WeightsError(f"{name}: the branches' tensors do not belong together ({error})") from error
+
+
+def _join_norm(name: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
     if name.endswith("downsample.0"):
         norm = name[: -len("0")] + "1"
     else:
         block, conv = name.rsplit(".", 1)
         norm = f"{block}.{conv.replace('conv', 'bn')}"
+    made = {f"{norm}.num_batches_tracked": parts["bn_s.num_batches_tracked"]}
     for key in ("weight", "bias", "running_mean", "running_var"):
         made[f"{norm}.{key}"] = torch.cat([parts[p] for p in (f"bn_s.{key}", f"bn_f.{key}") if p in parts])
-    made[f"{norm}.num_batches_tracked"] = parts["bn_s.num_batches_tracked"]
     return made
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
+from itertools import pairwise
 
 import timm
 import torch
@@ -91,10 +92,11 @@ def _vgg(depth: int, bias: bool, num_classes: int, pretrained: bool) -> nn.Modul
     """VGG as the paper counts it: batch normalisation, global average pooling, one linear layer."""
     build = getattr(torchvision.models, f"vgg{depth}_bn")
     features = build(weights="DEFAULT" if pretrained else None).features
-    if not (bias or pretrained):
-        for layer in features:
-            if isinstance(layer, nn.Conv2d):
-                layer.bias = None
+    if not bias:
+        for conv, norm in pairwise(features):
+            if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+                norm.running_mean -= conv.bias.detach()  # the normalisation behind it takes the bias over
+                conv.bias = None
     parts = OrderedDict(features=features, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
     return nn.Sequential(parts | {"fc": nn.Linear(512, num_classes)})
 

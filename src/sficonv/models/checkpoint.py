@@ -46,10 +46,13 @@ def save_weights(
         path: Where to write; the suffix becomes `.safetensors`, the card goes beside it as `.json`.
         model: A model from `create_model` (its `config` goes into the card).
         card: More entries for the card: `data`, `metrics`, `calibration`, `limits`, ...
-        half: Store floating-point tensors in 16 bits (half the size; the scores move by about 1e-3).
+        half: Store floating-point tensors in 16 bits (half the size; the scores move a little).
 
     Returns:
         The path of the `.safetensors` file.
+
+    Raises:
+        WeightsError: If a tensor holds values that are not finite, or too large for 16 bits.
 
     Example:
         >>> import tempfile
@@ -63,6 +66,10 @@ def save_weights(
     for key, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
         tensors[key] = value.half() if half and value.is_floating_point() else value
+        if not torch.isfinite(tensors[key]).all():
+            raise WeightsError(
+                f"{path}: {key} holds values that are not finite{' in 16 bits' if half else ''}"
+            )
     config = model.config.to_dict()  # type: ignore[union-attr,operator]
     document = {
         "format": FORMAT,
@@ -72,6 +79,7 @@ def save_weights(
         **(card or {}),
     }
     save_file(tensors, path)
+    path.chmod(0o644)  # safetensors writes for the owner only
     path.with_suffix(".json").write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
     return path
 
@@ -142,6 +150,8 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    if not isinstance(card.get("num_classes"), int) or not 1 <= card["num_classes"] <= 10_000:
+        raise WeightsError(f"{path}: its card names no usable number of classes")
     try:
         options = {k: _number(v) for k, v in card["options"].items()}
         model = create_model(card["model"], num_classes=card["num_classes"], **options)
@@ -151,12 +161,22 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     if problems := _mismatch(wanted, tensors):
         raise WeightsError(f"{path}: these are not weights of {card['model']!r}: {'; '.join(problems)}")
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+    if not all(bool(torch.isfinite(t).all()) for t in model.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
-    model.config = replace(  # type: ignore[type-var]
-        model.config, image_size=card["image_size"], mean=tuple(card["mean"]), std=tuple(card["std"])
-    )
+    model.config = replace(model.config, **_preprocessing(path, card))  # type: ignore[type-var, assignment]
     return model.eval(), card
+
+
+def _preprocessing(path: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """Input size and normalisation of the card, checked: a wrong one gives wrong scores, not an error."""
+    size, mean, std = (card.get(key) for key in ("image_size", "mean", "std"))
+    triples = all(
+        isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+        for values in (mean, std)
+    )
+    if not (isinstance(size, int) and 16 <= size <= 4096 and triples and all(std)):
+        raise WeightsError(f"{path}: its card has no usable image_size, mean and std")
+    return {"image_size": size, "mean": tuple(mean), "std": tuple(std)}
 
 
 def _number(value: Any) -> Any:

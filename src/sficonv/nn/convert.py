@@ -93,7 +93,7 @@ def convert(
     if init != "keep":
         for layer in traced.modules():
             if isinstance(layer, SFIConv2d):
-                layer.reset_blocks() if init == "paper" else _reset_vanilla(layer)
+                layer.reset_blocks() if init == "paper" else layer.reset_vanilla()
     converted = ConvertedModel(traced, traced.graph, type(model).__name__)
     converted.train(model.training)
     options = {
@@ -106,9 +106,3 @@ def convert(
     converted.report = ConversionReport(float(alpha), float(beta), tuple(rewriting.layers), options)
     converted.config = copy.deepcopy(getattr(model, "config", None))
     return converted
-
-
-def _reset_vanilla(layer: SFIConv2d) -> None:
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

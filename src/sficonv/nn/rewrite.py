@@ -43,6 +43,9 @@ _BINARY_FUNCTIONS = {
 _ELEMENTWISE_METHODS = {"relu", "relu_", "sigmoid", "tanh", "contiguous", "clone"}
 
 
+_POOLED = "reads a pooled value"
+
+
 @dataclass
 class _Pair:
     """The two branches of a value, as graph nodes (one and the same node at beta = 1)."""
@@ -71,8 +74,8 @@ class Rewriting:
         self.pairs: dict[fx.Node, _Pair] = {}
         self.fused: set[fx.Node] = set()  # plain values that come after a fusion
         self.layers: list[LayerReport] = []
-        self.stage1: fx.Node | None = None
         self.stage1_source: fx.Node | None = None
+        self.stage1_end: fx.Node | None = None  # Stage 1 after its normalisation and activation
         self.convs = [n for n in self.graph.nodes if isinstance(module_of(traced, n), nn.Conv2d)]
         if len(self.convs) < 3:
             raise ValueError(
@@ -124,9 +127,22 @@ class Rewriting:
                 self.fused.add(node)
             elif self._has_pair(node):
                 self._between(node)
+        self._check_reached()
         self.graph.eliminate_dead_code()
         self.graph.lint()
         self.traced.recompile()
+
+    def _check_reached(self) -> None:
+        """Refuse a network whose branches end before Stage 3: most of it would silently stay vanilla."""
+        generated = any(r.stage == "Stage 1" for r in self.layers)
+        if generated and not any(r.stage == "Stage 3" for r in self.layers):
+            first = next(
+                (r.layer for r in self.layers if r.note and r.note != _POOLED), "the last convolution"
+            )
+            raise ValueError(
+                f"convert: the branches end before Stage 3: an operation before {first} needs both of them "
+                "together (a gate over pooled channels, attention, a concatenation below beta = 1, ...)"
+            )
 
     def _has_pair(self, node: fx.Node) -> bool:
         return any(n in self.pairs for n in node.all_input_nodes)
@@ -137,7 +153,7 @@ class Rewriting:
         if node is self.convs[0]:
             return self._keep(node, "head")
         if self._is_pooled(node):
-            return self._keep(node, "vanilla", "reads a pooled value")
+            return self._keep(node, "vanilla", _POOLED)
         pair = self.pairs.get(source)
         if pair is None and source in self.fused:
             return self._keep(node, "vanilla", "after the fusion")
@@ -149,28 +165,26 @@ class Rewriting:
         if pair is None:
             if fusing:
                 return self._keep(node, "vanilla", "Stage 3 without branches to fuse")
-            if self.stage1 is None:
-                self.stage1, self.stage1_source = node, source
+            if self.stage1_source is None:
+                self.stage1_source, self.stage1_end = source, self._block_end(node)
         self._replace(node, pair, 0 if fusing else None, fused=fusing)
         return None
 
-    def _activated_stage1(self, source: fx.Node) -> _Pair | None:
-        """Stage 1's pair behind its normalisation and activation, if it has `source`'s channels."""
-        assert self.stage1 is not None
-        node = self.stage1
+    def _block_end(self, node: fx.Node) -> fx.Node:
+        """The last of the modules that follow a convolution one by one, before the next convolution."""
         while len(node.users) == 1:
             (user,) = node.users
-            if (
-                user in self.convs
-                or user not in self.pairs
-                or not isinstance(module_of(self.traced, user), nn.Module)
-            ):
+            if user.op != "call_module" or user in self.convs:
                 break
             node = user
-        found, wanted = shape(node), shape(source)
-        return (
-            self.pairs[node] if found is not None and wanted is not None and found[1] == wanted[1] else None
-        )
+        return node
+
+    def _activated_stage1(self, source: fx.Node) -> _Pair | None:
+        """Stage 1's pair behind its normalisation and activation, if it has `source`'s channels."""
+        assert self.stage1_end is not None
+        found, wanted = shape(self.stage1_end), shape(source)
+        same = found is not None and wanted is not None and found[1] == wanted[1]
+        return self.pairs.get(self.stage1_end) if same else None
 
     def _replace(self, node: fx.Node, pair: _Pair | None, fre_out: int | None, *, fused: bool) -> None:
         """Put an SFIConv2d in the place of a convolution; its alpha is what its input really carries."""
@@ -218,7 +232,7 @@ class Rewriting:
             LayerReport(str(node.target), stage, conv.in_channels, 0, conv.out_channels, 0, note)
         )
         if stage != "head":
-            self.fused.add(node)
+            self._mark_fused(node)
 
     def _report(self, node: fx.Node, layer: SFIConv2d, stage: str) -> None:
         self.layers.append(
@@ -232,19 +246,9 @@ class Rewriting:
         module = module_of(self.traced, node)
         if any(n in self.fused for n in inputs):  # a shortcut meets the fused main path
             self._fuse_inputs(node)
-            self.fused.add(node)
+            self._mark_fused(node)
         elif self.beta == 1:
-            size = shape(node)
-            if size is not None and len(size) == 4 and tuple(size[-2:]) != (1, 1):
-                fre = (
-                    sum(self.pairs[n].fre_channels for n in inputs if n in self.pairs)
-                    if self._is_cat(node)
-                    else None
-                )
-                same = max(self.pairs[n].fre_channels for n in inputs if n in self.pairs)
-                self.pairs[node] = _Pair(node, node, fre if fre is not None else same)
-            else:
-                self.fused.add(node)
+            self._carry_on(node)
         elif isinstance(module, nn.BatchNorm2d):
             self._normalise(node, module)
         elif isinstance(module, _CHANNELWISE) or self._is_elementwise(node):
@@ -255,7 +259,25 @@ class Rewriting:
             self._binary(node)
         else:
             self._fuse_inputs(node)
+            self._mark_fused(node)
+
+    def _carry_on(self, node: fx.Node) -> None:
+        """At beta = 1 the branches are one tensor: whatever keeps it a feature map keeps them too."""
+        size = shape(node)
+        if size is None or len(size) != 4 or self._is_point(size):
+            self._mark_fused(node)
+            return
+        counts = [self.pairs[n].fre_channels for n in node.all_input_nodes if n in self.pairs]
+        self.pairs[node] = _Pair(node, node, sum(counts) if self._is_cat(node) else max(counts))
+
+    def _mark_fused(self, node: fx.Node) -> None:
+        """Note that a value comes after the fusion; the vector of a gate, pooled to 1 x 1, does not count."""
+        if not self._is_point(shape(node)):
             self.fused.add(node)
+
+    @staticmethod
+    def _is_point(size: torch.Size | None) -> bool:
+        return size is not None and len(size) == 4 and tuple(size[-2:]) == (1, 1)
 
     @staticmethod
     def _is_cat(node: fx.Node) -> bool:
@@ -305,6 +327,11 @@ class Rewriting:
 
     def _binary(self, node: fx.Node) -> None:
         count = max(self.pairs[n].fre_channels for n in node.all_input_nodes if n in self.pairs)
+        sizes = {size[1] for n in node.all_input_nodes if (size := shape(n)) is not None and len(size) == 4}
+        if len(sizes) > 1:  # a map that is spread over the channels does not know of branches
+            self._fuse_inputs(node)
+            self._mark_fused(node)
+            return
         branches = {n: self.pairs.get(n) or self._split(node, n, count) for n in node.all_input_nodes}
         if any(pair.fre_channels != count for pair in branches.values()):
             raise ValueError(

@@ -39,7 +39,9 @@ def uniform_step(full: int, kept: int) -> int | None:
 
 
 def _positions(full: int, kept: int, device: torch.device) -> Tensor:
-    return torch.arange(kept, device=device) * full // kept
+    # asked of interpolate itself: it computes positions in float32, which exact integers do not always match
+    index = torch.arange(full, dtype=torch.float32, device=device)
+    return F.interpolate(index[None, None], size=kept, mode="nearest")[0, 0].long()
 
 
 def strided_conv2d(

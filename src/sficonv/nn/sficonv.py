@@ -300,10 +300,21 @@ class SFIConv2d(nn.Conv2d):
         Blocks with few output channels get larger weights than in one vanilla convolution.
         """
         for rows in (self.weight[: self.spa_out], self.weight[self.spa_out :]):
-            if len(rows):
-                nn.init.kaiming_normal_(rows, mode="fan_out", nonlinearity="relu")
+            self._fan_out_normal(rows)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def reset_vanilla(self) -> None:
+        """Initialise the kernel as one (Kaiming normal by the whole fan-out)."""
+        self._fan_out_normal(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _fan_out_normal(self, rows: Tensor) -> None:
+        if len(rows):  # an input channel of a grouped convolution feeds only the rows of its own group
+            fan_out = min(len(rows), self.out_channels // self.groups) * rows[0, 0].numel()
+            nn.init.normal_(rows, 0.0, (2 / fan_out) ** 0.5)
 
     def extra_repr(self) -> str:
         shares = f"alpha_in={self.alpha_in}, alpha_out={self.alpha_out}, beta={self.beta}"

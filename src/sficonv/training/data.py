@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class TrainingData:
         extra: real rows of the additional folders, without those of splits `val` and `test`.
         summary: hashes and counts for the model card.
         warnings: leaks between training and validation, in plain words.
+        crop: how the crops of `data` were cut (`margin`, `size`), for the model card; empty where unknown.
     """
 
     train: pd.DataFrame
@@ -42,6 +44,7 @@ class TrainingData:
     extra: pd.DataFrame
     summary: dict[str, Any]
     warnings: list[str]
+    crop: dict[str, Any]
 
 
 def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) -> TrainingData:
@@ -82,11 +85,16 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
     summary = {
         "folders": folders,
         "split_sha256": hashlib.sha256("\n".join("\t".join(pair) for pair in splits).encode()).hexdigest(),
+        "videos": sorted({*train["video_id"], *extra["video_id"], *val["video_id"]}),
         "train": _count(train),
         "val": _count(val),
         "extra": _count(extra),
     }
-    return TrainingData(train, val, extra, summary, check_manifest(pd.concat([train, extra, val])))
+    warnings = check_manifest(pd.concat([train, extra.assign(split="train"), val]))
+    crops = [_crop_options(folder) for folder in data]
+    if any(crop != crops[0] for crop in crops):
+        warnings.append(f"the folders were cut differently ({crops}); scans will cut as the first one")
+    return TrainingData(train, val, extra, summary, warnings, crops[0])
 
 
 def train_loader(
@@ -156,6 +164,15 @@ def _read(folder: Path, folders: list[dict[str, Any]]) -> pd.DataFrame:
     root = (folder if folder.is_dir() else folder.parent).resolve()
     folders.append({"name": root.name, "manifest_sha256": manifest_hash(rows), "crops": len(rows)})
     return rows.assign(path=[str(root / path) for path in rows["path"]])
+
+
+def _crop_options(folder: Path) -> dict[str, Any]:
+    """How `prepare` cut a folder's faces; a scan has to cut them alike."""
+    try:
+        saved = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))["options"]
+        return {"margin": float(saved["margin"]), "size": int(saved["size"])}
+    except (OSError, ValueError, KeyError, TypeError):  # a manifest from elsewhere
+        return {}
 
 
 def _count(rows: pd.DataFrame) -> dict[str, int]:

@@ -101,7 +101,8 @@ def train(
         alpha, beta: options of the `sfic_*` models; `None`: the model's default.
         pretrained: start from ImageNet weights.
         model_options: further options of the model, such as `{"mcs_mode": "none"}`.
-        weights: start from this weights file (`"default"`: the shipped detector) instead of `model`.
+        weights: start from this weights file (`"default"`: the shipped detector); it fixes `model`,
+            `alpha`, `beta` and `model_options`.
         epochs, batch_size, lr, seed, image_size, self_blend, cross_blend, main_share, sampling, transform,
             optimizer, betas, weight_decay, schedule, warmup, label_smoothing, ema_decay, grad_clip: override
             the recipe's field of that name, see `Recipe`; `None` keeps it.
@@ -133,6 +134,12 @@ def train(
     )  # fmt: skip
     if steps_per_epoch is not None and steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
+    if weights is not None:
+        if pretrained or model_options or alpha is not None or beta is not None:
+            raise ValueError(
+                "weights fix the model: alpha, beta, pretrained and model_options cannot be given too"
+            )
+        model = read_card(weights)["model"]
     folders, extra_folders = _folders(data), _folders(extra_data)
     out = Path(out) if out is not None else Path("runs") / f"{model}-{plan.name}"
     rows = load_training_data(folders, extra_folders)
@@ -163,7 +170,7 @@ def train(
         **{("recipe" if key == "name" else key): value for key, value in dataclasses.asdict(plan).items()},
         "betas": list(plan.betas),
     }
-    last, first_epoch = _open_run(out, settings, resume=resume)
+    last, first_epoch = _open_run(out, settings, rows.summary["folders"], resume=resume)
     module = TrainingModule(detector, plan, rows.val, channels_last=settings["channels_last"])
     trainer = _trainer(out, plan, precision, accelerator, devices, num_nodes, callbacks)
     workers = default_workers() if workers is None else workers
@@ -203,12 +210,16 @@ def _folders(given: PathLike | Sequence[PathLike]) -> list[Path]:
     return [Path(given)] if isinstance(given, str | Path) else [Path(folder) for folder in given]
 
 
-def _open_run(out: Path, settings: dict[str, Any], *, resume: bool) -> tuple[Path | None, int]:
+def _open_run(
+    out: Path, settings: dict[str, Any], folders: list[dict[str, Any]], *, resume: bool
+) -> tuple[Path | None, int]:
     """Make the run's folder and save its settings; the checkpoint to go on from (if any), the next epoch."""
     config, last = out / "config.yaml", out / "checkpoints" / "last.ckpt"
+    used = out / "data.yaml"  # the folders' hashes: their names stay the same when they are prepared anew
     if resume and last.is_file():
         try:
             saved = yaml.safe_load(config.read_text(encoding="utf-8"))
+            used_before = yaml.safe_load(used.read_text(encoding="utf-8"))
             epoch = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["epoch"]
         except (OSError, RuntimeError, UnpicklingError, KeyError, yaml.YAMLError) as error:
             raise DataError(
@@ -221,11 +232,17 @@ def _open_run(out: Path, settings: dict[str, Any], *, resume: bool) -> tuple[Pat
                 f"{out}: holds a run with other settings ({', '.join(changed)}). Give the same ones to "
                 "continue it, choose another `out`, or pass resume=False to start again."
             )
+        if used_before != folders:
+            raise DataError(
+                f"{out}: the prepared data has changed since this run began. Choose another `out`, or pass "
+                "resume=False to start again."
+            )
         return last, epoch + 1
     for stale in (last, last.with_name("best.ckpt"), *out.glob("logs/version_*/*")):
         stale.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    used.write_text(yaml.safe_dump(folders), encoding="utf-8")
     return None, 0
 
 
@@ -285,6 +302,7 @@ def _card(
     row = history[history["epoch"] == best_epoch].iloc[0]
     return {
         "data": data.summary,
+        **({"crop": data.crop} if data.crop else {}),
         "recipe": dataclasses.asdict(recipe),
         "training": {
             "seed": recipe.seed,

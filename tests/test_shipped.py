@@ -1,0 +1,55 @@
+"""The detector that comes with the package: there, small, documented, and able to run the demonstration."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from sficonv.cli import main
+from sficonv.detect.detector import Detector
+from sficonv.models.checkpoint import default_weights, read_card
+from sficonv.nn import SFIConv2d
+
+WEIGHTS = sorted(Path(str(files("sficonv") / "weights")).glob("*.safetensors"))
+
+pytestmark = pytest.mark.skipif(not WEIGHTS, reason="this copy of the package carries no detector yet")
+
+
+def test_there_is_exactly_one_and_it_is_small():
+    assert [default_weights()] == WEIGHTS
+    assert WEIGHTS[0].stat().st_size <= 12e6
+
+
+def test_its_numbers_take_16_bits():
+    with safe_open(WEIGHTS[0], framework="pt") as file:
+        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    counters = {name for name in kinds if name.endswith("num_batches_tracked")}
+    assert {kind for name, kind in kinds.items() if name not in counters} == {"F16"}
+
+
+def test_it_loads_and_is_a_detector_of_this_library():
+    detector = Detector.from_pretrained("default", device="cpu")
+    assert detector.name.startswith("sfic_")
+    assert any(isinstance(module, SFIConv2d) for module in detector.model.modules())
+    assert detector.limits
+
+
+@pytest.mark.parametrize("entry", ["metrics", "calibration", "limits", "data"])
+def test_its_card_says(entry):
+    assert read_card("default").get(entry)
+
+
+def test_it_is_calibrated():
+    assert {"temperature", "uncertain"} <= read_card("default")["calibration"].keys()
+
+
+@pytest.mark.slow
+def test_the_demonstration_runs_as_shipped(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    (report,) = tmp_path.rglob("report.html")
+    assert report.read_text(encoding="utf-8").count("<article") == 4
+    assert "report: " in capsys.readouterr().out
