@@ -23,32 +23,45 @@ def main() -> None:
     )
     parser.add_argument("prepared", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/default"))
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--steps-per-epoch", type=int, default=300)
-    parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
-    result = train(
+    common = {
+        "extra_data": [args.prepared / name for name in EXTRA],
+        "recipe": "finetune",
+        "self_blend": 0.6,
+        "cross_blend": 0.15,
+        "seed": args.seed,
+        "channels_last": True,
+    }
+    # The first run does most of the learning at a size that a CPU can afford, the second one adds detail.
+    small = train(
         args.prepared / "ffpp",
-        extra_data=[args.prepared / name for name in EXTRA],
         model="sfic_efficientnet_lite0",
-        recipe="finetune",
         pretrained=True,
         alpha=0.5,
         beta=1.0,
+        image_size=192,
+        epochs=3,
+        steps_per_epoch=300,
         lr=4e-4,
-        self_blend=0.6,
-        cross_blend=0.15,
         ema_decay=0.995,
-        epochs=args.epochs,
-        steps_per_epoch=args.steps_per_epoch,
-        seed=args.seed,
-        image_size=args.image_size,
-        channels_last=True,
-        out=args.out,
+        out=args.out / "192px",
+        **common,
     )
-    print(result.history.to_string(index=False))
-    print(result.weights)
+    large = train(
+        args.prepared / "ffpp",
+        weights=small.weights,
+        image_size=224,
+        epochs=1,
+        steps_per_epoch=260,
+        lr=3e-4,
+        ema_decay=0.99,
+        out=args.out / "224px",
+        **common,
+    )
+    for result in (small, large):
+        print(result.history.to_string(index=False))
+        print(result.weights)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
     if not all(bool(torch.isfinite(t).all()) for t in model.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
-    model.config = replace(model.config, **_preprocessing(path, card))  # type: ignore[type-var, assignment]
+    model.config = replace(model.config, **_preprocessing(path, card))  # type: ignore[type-var]
     return model.eval(), card
 
 
@@ -174,7 +174,8 @@ def _preprocessing(path: Path, card: dict[str, Any]) -> dict[str, Any]:
         isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
         for values in (mean, std)
     )
-    if not (isinstance(size, int) and 16 <= size <= 4096 and triples and all(std)):
+    usable = isinstance(size, int) and 16 <= size <= 4096 and triples
+    if not usable or mean is None or std is None or not all(std):
         raise WeightsError(f"{path}: its card has no usable image_size, mean and std")
     return {"image_size": size, "mean": tuple(mean), "std": tuple(std)}
 
