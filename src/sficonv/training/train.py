@@ -309,7 +309,7 @@ def _card(
             "best_epoch": best_epoch,
             "epochs": len(history),
             "pretrained": settings["pretrained"],
-            "initial_weights": settings["weights"],
+            "initial_weights": Path(settings["weights"]).name if settings["weights"] else None,
             "steps_per_epoch": settings["steps_per_epoch"],
             "precision": settings["precision"],
             "warnings": data.warnings,
