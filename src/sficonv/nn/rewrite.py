@@ -93,14 +93,10 @@ class Rewriting:
         scope = [n for n in self.convs if str(n.target) == fuse_at or str(n.target).startswith(fuse_at + ".")]
         if not scope:
             raise ValueError(f"convert: fuse_at={fuse_at!r} names no module with convolutions")
-        return {
-            n
-            for n in scope
-            if not any(self._reaches(n, other, set(scope)) for other in scope if other is not n)
-        }
+        return {n for n in scope if not any(self._reaches(n, other) for other in scope if other is not n)}
 
     @staticmethod
-    def _reaches(start: fx.Node, goal: fx.Node, scope: set[fx.Node]) -> bool:
+    def _reaches(start: fx.Node, goal: fx.Node) -> bool:
         seen, waiting = set(), [start]
         while waiting:
             node = waiting.pop()
@@ -113,7 +109,7 @@ class Rewriting:
 
     def _is_pooled(self, node: fx.Node) -> bool:
         size = shape(node.args[0])  # type: ignore[arg-type]
-        return size is None or tuple(size[-2:]) == (1, 1)
+        return size is None or self._is_point(size)
 
     # -- rewriting --------------------------------------------------------------------------------
 
