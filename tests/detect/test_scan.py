@@ -1,6 +1,7 @@
 import csv
 import json
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from PIL import Image
 from skimage.data import astronaut
 
 from sficonv.detect.demo import write_video
+from sficonv.detect.reading import FoundFace, SourceFile, sharpness
 from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable, reserved, write_csv
-from sficonv.detect.scan import _File, iter_scan, scan, sharpness
+from sficonv.detect.scan import _File, iter_scan, scan
 from sficonv.errors import WeightsError
 
 
@@ -106,7 +108,7 @@ def test_a_bad_file_costs_only_its_own_verdict(detector, tmp_path, media):
 def test_an_unforeseen_failure_is_an_error_of_that_file(detector, media, monkeypatch):
     import sficonv.data.media
 
-    monkeypatch.setattr(sficonv.data.media, "read_image", lambda path: 1 / 0)
+    monkeypatch.setattr(sficonv.data.media, "read_image", lambda path, **limits: 1 / 0)
     result = one(detector, media / "face.jpg")
     assert result.verdict == "error"
     assert "ZeroDivisionError" in result.error
@@ -160,7 +162,8 @@ def test_two_people_in_a_video(detector, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"every": 0}, {"every": float("nan")}, {"max_frames": 0}, {"min_face": -1}]
+    "option",
+    [{"every": 0}, {"every": float("nan")}, {"max_frames": 0}, {"min_face": -1}, {"start": -1}, {"end": 0}],
 )
 def test_options_that_make_no_sense(detector, media, option):
     with pytest.raises(ValueError, match=next(iter(option))):
@@ -190,10 +193,11 @@ def test_what_was_there_survives_a_failure(tmp_path):
 
 
 def test_evidence_is_bounded_and_the_strongest(detector):
-    file = _File("a.mp4")
+    file = _File(SourceFile(Path("a.mp4")))
+    found = FoundFace(np.zeros((2, 2, 3), np.uint8), None, 0, 0, (0, 0, 9, 9), 1, 1, 0)
     for i, p in enumerate(np.random.default_rng(0).permutation(100) / 100):
         file.faces.append(FaceScore(i, i, (0, 0, 9, 9), 1, 1, float(p), track=i % 10))
-        file.keep(np.zeros((2, 2, 3), np.uint8))
+        file.keep(found)
     kept = [file.faces[e.face] for e in file.evidence]
     assert len(kept) == 12
     assert kept[0].p_fake == 0.99
@@ -205,6 +209,8 @@ def test_without_evidence_no_crop_is_kept(detector, media):
     (evidence,) = one(detector, media / "face.jpg", evidence=True).evidence
     assert isinstance(evidence, Evidence)
     assert evidence.crop.shape == (256, 256, 3)
+    assert evidence.points.shape == (5, 2)
+    assert 0.2 < evidence.points.min() < evidence.points.max() < 0.8
 
 
 def test_large_crops_do_not_pile_up(detector, tmp_path, monkeypatch):
@@ -230,6 +236,36 @@ def test_to_dict_is_json_with_the_promised_fields(detector, media):
     for result in found:
         assert {"path", "kind", "p_fake", "verdict", "error"} <= result.keys()
         assert result["verdict"] in ("real", "fake", "uncertain", "no_face", "error")
+
+
+def test_start_and_end_bound_what_is_decoded(detector, media):
+    whole = one(detector, media / "clip.mp4", every=0.1)
+    part = one(detector, media / "clip.mp4", every=0.1, start=0.3, end=0.6)
+    assert whole.frames_sampled > part.frames_sampled == 3
+    assert [round(f.time, 1) for f in part.faces] == [0.3, 0.4, 0.5]
+    few = one(detector, media / "clip.mp4", every=0.1, start=0.3, end=0.7, max_frames=2)
+    assert [round(f.time, 1) for f in few.faces] == [0.4, 0.6]
+
+
+def test_a_start_behind_the_end_of_the_video_is_an_error_of_that_file(detector, media):
+    result = one(detector, media / "clip.mp4", start=100)
+    assert result.verdict == "error"
+    assert "start lies at 100 s" in result.error
+
+
+def test_limits_are_checked_before_the_frames(detector, media):
+    assert "longer than the limit" in one(detector, media / "clip.mp4", max_duration=0.1).error
+    assert "pixels" in one(detector, media / "clip.mp4", max_pixels=100).error
+    assert "pixels" in one(detector, media / "face.jpg", max_pixels=100).error
+
+
+def test_a_name_can_stand_for_the_path(tmp_path):
+    result = ScanResult(
+        Path("/secret/0a1b"), None, None, "error", error="/secret/0a1b: empty", shown_as="a.jpg"
+    )
+    assert result.to_dict()["path"] == "a.jpg"
+    assert result.to_dict()["error"] == "a.jpg: empty"
+    assert "secret" not in write_csv([result], tmp_path / "a.csv").read_text()
 
 
 def test_csv_cells_are_no_formulas(detector, tmp_path, media):

@@ -115,10 +115,11 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """
     import cv2
 
-    from sficonv.data.faces import FaceDetector
-    from sficonv.data.selfblend import blend_mask, move_slightly, shift_statistics
+    from sficonv.data.blending import move_slightly, shift_statistics
+    from sficonv.data.detectors import YuNet
+    from sficonv.data.face_masks import blend_mask
 
-    faces = FaceDetector()(image)
+    faces = YuNet()(image)
     if not faces:
         raise SficonvError("the photograph holds no face to forge")
     rng = np.random.default_rng(seed)

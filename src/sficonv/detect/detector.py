@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
 
-DEFAULT_BAND = (0.35, 0.65)
 DEFAULT_MARGIN, DEFAULT_SIZE = 1.3, 256
 LARGE = 512
 """Longer side, in pixels, above which crops are turned into input one by one: as floats they take memory."""
@@ -50,6 +49,8 @@ class Detector:
     def __init__(
         self, model: nn.Module, card: dict[str, Any], *, device: str | None = None, batch_size: int = 32
     ) -> None:
+        from sficonv.models.checkpoint import read_calibration
+
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.device = _device(device)
@@ -58,7 +59,7 @@ class Detector:
         self.config: Any = model.config
         self.batch_size = batch_size
         self.weights: Path | None = None
-        self.temperature, self.band = _calibration(card)
+        self.temperature, self.band = read_calibration(card)
         self.crop_margin, self.crop_size = _crop(card)
 
     @classmethod
@@ -153,18 +154,6 @@ def _device(name: str | None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
     return device
-
-
-def _calibration(card: dict[str, Any]) -> tuple[float, tuple[float, float]]:
-    calibration = card.get("calibration") or {}
-    try:
-        temperature = float(calibration.get("temperature", 1.0))
-        low, high = (float(edge) for edge in calibration.get("uncertain", DEFAULT_BAND))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise WeightsError(f"the model card's calibration cannot be read: {calibration!r}") from error
-    if not (temperature > 0 and np.isfinite(temperature) and 0 <= low <= high <= 1):
-        raise WeightsError(f"the model card's calibration makes no sense: {calibration!r}")
-    return temperature, (low, high)
 
 
 def _crop(card: dict[str, Any]) -> tuple[float, int]:

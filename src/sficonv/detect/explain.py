@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sficonv.detect.detector import Detector
-from sficonv.detect.scan import Paths, find_files, iter_scan
+from sficonv.detect.reading import Paths, find_files
+from sficonv.detect.scan import iter_scan
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ def explain_images(
     explained: list[Explanation] = []
     with file_progress(len(list(find_files(images))), "explaining") as on_progress:
         for result in iter_scan(
-            images, weights=detector, crops=crops, evidence=True, on_progress=on_progress
+            images,
+            weights=detector,
+            crops=crops,
+            evidence=True,
+            on_progress=on_progress,
         ):
             if not result.evidence:
                 explained.append(Explanation(result.path, error=result.error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import heapq
 from collections.abc import Iterable
@@ -12,10 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sficonv.detect.detector import Detector
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable, shrunk
+from sficonv.detect.pictures import AttentionPicture, attention_picture, jpeg_uri
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable
 
 SECTIONS = 100
 """Files shown in full; of more, the rest are lines of the summary table."""
@@ -119,7 +117,7 @@ class _Section:
     sha256: str | None
     size: int | None
     pictures: list[_Picture]
-    attention: tuple[_Picture, str] | None
+    attention: tuple[_Picture, AttentionPicture] | None
     chart: _Chart | None
 
 
@@ -128,14 +126,16 @@ def _section(number: int, result: ScanResult, detector: Detector) -> _Section:
     evidence = sorted(
         result.evidence, key=lambda e: (people[_face(result, e).track], -_face(result, e).p_fake)
     )
-    pictures = [_Picture(_jpeg(e.crop), _face(result, e), people[_face(result, e).track]) for e in evidence]
+    pictures = [
+        _Picture(jpeg_uri(e.crop), _face(result, e), people[_face(result, e).track]) for e in evidence
+    ]
     return _Section(
         id=f"file-{number}",
         result=result,
         sha256=_sha256(result.path),
         size=_size(result.path),
         pictures=pictures,
-        attention=(pictures[0], _attention(evidence[0].crop, detector)) if pictures else None,
+        attention=(pictures[0], attention_picture(detector, evidence[0])) if pictures else None,
         chart=_chart(result) if result.kind == "video" and result.faces else None,
     )
 
@@ -149,13 +149,6 @@ def _interest(result: ScanResult) -> float:
     if result.p_fake is not None:
         return 1 + result.p_fake
     return 0.5 if result.verdict == "error" else 0.0
-
-
-def _attention(crop: np.ndarray, detector: Detector) -> str:
-    from sficonv.explain.attention import forgery_attention, overlay
-
-    attention = forgery_attention(detector.model, detector.to_batch([crop]))
-    return _jpeg(overlay(crop, attention[0], colours="turbo"))
 
 
 def _chart(result: ScanResult) -> _Chart:
@@ -199,14 +192,6 @@ def _bytes(size: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000  # type: ignore[assignment]
     return f"{size:.1f} GB"
-
-
-def _jpeg(image: np.ndarray) -> str:
-    import cv2
-
-    image = cv2.cvtColor(shrunk(image, 256), cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
 # Even asking whether there is a file fails below a folder that may not be searched.

@@ -67,10 +67,17 @@ class TrackScore:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The crop a score was given for, kept for the report: `faces[face]` and RGB `uint8` `(H, W, 3)`."""
+    """The crop a score was given for, kept to be shown.
+
+    Args:
+        face: Its number in `ScanResult.faces`.
+        crop: RGB `uint8` `(H, W, 3)`.
+        points: Its five landmarks `(5, 2)` as fractions of the crop's width and height; `None` if unknown.
+    """
 
     face: int
     crop: np.ndarray
+    points: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class ScanResult:
         duration: Of the video, in seconds; `None` for an image.
         notes: Reasons to distrust the verdict, in plain words.
         evidence: Crops of the strongest faces; empty unless asked for.
+        shown_as: A name to show instead of the path, for a file that is kept under another one.
     """
 
     path: Path
@@ -103,11 +111,22 @@ class ScanResult:
     duration: float | None = None
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), repr=False, compare=False)
+    shown_as: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call the file: its path, or the name to be shown instead."""
+        return self.shown_as or str(self.path)
 
     @property
     def problem(self) -> str | None:
         """The error without the path it starts with, for places that show the path anyway."""
         return self.error.removeprefix(f"{self.path}: ") if self.error else None
+
+    def _error(self) -> str | None:
+        if self.error is None or self.shown_as is None:
+            return self.error
+        return self.error.replace(str(self.path), self.shown_as)  # decoders name the file too
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types (numbers rounded, no crops).
@@ -117,11 +136,11 @@ class ScanResult:
             'no_face'
         """
         return {
-            "path": str(self.path),
+            "path": self.name,
             "kind": self.kind,
             "p_fake": _rounded(self.p_fake, 4),
             "verdict": self.verdict,
-            "error": self.error,
+            "error": self._error(),
             "notes": list(self.notes),
             "frames_sampled": self.frames_sampled,
             "duration": _rounded(self.duration, 3),
@@ -170,10 +189,10 @@ def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for r in results:
-            name = str(r.path)
+            name = r.name
             texts = {
                 "path": f"./{name}" if name.startswith(_FORMULA) else name,
-                "error": _cell(r.error or ""),
+                "error": _cell(r._error() or ""),
                 "notes": _cell(" | ".join(r.notes)),
             }
             writer.writerow(r.to_dict() | {"people": len(r.tracks), "faces": len(r.faces)} | texts)

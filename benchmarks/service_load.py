@@ -1,0 +1,228 @@
+"""How the service bears many people at once, and files made to break it. Writes docs/service.md.
+
+    python benchmarks/service_load.py --seconds 120 --clients 50 --mutants 500
+
+`--clients` upload good and bad files at the same time for `--seconds`; then `--mutants` damaged images and
+videos are sent. Counted are answers by status, jobs that were accepted but never ended, and the memory of the
+service with all its processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from skimage.data import astronaut
+
+from sficonv.detect.demo import write_video
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "service.md"
+MARKS = ("<!-- load: written by benchmarks/service_load.py -->", "<!-- end of load -->")
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass
+class Outcome:
+    """What a run saw."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    reasonless: int = 0
+    jobs: list[str] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, answer: httpx.Response, seconds: float) -> None:
+        with self.lock:
+            self.statuses[answer.status_code] += 1
+            self.waits.append(seconds)
+            if answer.status_code >= 400 and not answer.json().get("detail"):
+                self.reasonless += 1
+            if answer.status_code == 202:
+                self.jobs.append(answer.json()["id"])
+
+
+def good_and_bad(folder: Path) -> dict[str, bytes]:
+    """Files as people send them."""
+    image = astronaut()[:400]
+    jpeg, large = io.BytesIO(), io.BytesIO()
+    Image.fromarray(image).save(jpeg, "jpeg", quality=90)
+    Image.new("1", (9000, 9000)).save(large, "png")
+    video = write_video(folder / "a.mp4", (np.roll(image, shift, axis=1) for shift in range(20)), fps=10)
+    clip = video.read_bytes()
+    return {
+        "photo.jpg": jpeg.getvalue(),
+        "clip.mp4": clip,
+        "cut.jpg": jpeg.getvalue()[:4000],
+        "cut.mp4": clip[: len(clip) // 2],
+        "text.jpg": b"this is a text, not a photograph",
+        "empty.mp4": b"",
+        "bomb.png": large.getvalue(),
+    }
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """The service as a user starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sficonv", "serve", "--port", str(port), "--folder", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            if httpx.get(url + "/api/health", timeout=30).status_code == 200:
+                return process, url
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise SystemExit("the service did not start")
+
+
+def memory(pid: int) -> float:
+    """Proportional share of memory of a process and all below it, in MB."""
+    total = 0.0
+    waiting = [pid]
+    while waiting:
+        process = waiting.pop()
+        try:
+            found = re.search(
+                r"^Pss:\s+(\d+)", Path(f"/proc/{process}/smaps_rollup").read_text(), re.MULTILINE
+            )
+            total += int(found[1]) / 1024 if found else 0.0
+            waiting += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+        except OSError:  # it has ended
+            continue
+    return total
+
+
+def load(url: str, files: dict[str, bytes], clients: int, seconds: float) -> Outcome:
+    """`clients` threads send one file after the other."""
+    outcome = Outcome()
+    until = time.monotonic() + seconds
+
+    def client(number: int) -> None:
+        rng = np.random.default_rng(number)
+        with httpx.Client(timeout=600) as session:
+            while time.monotonic() < until:
+                name = str(rng.choice(list(files)))
+                path = "/api/jobs" if rng.random() < 0.2 else "/api/scan"
+                begun = time.monotonic()
+                answer = session.post(url + path, files={"file": (name, files[name])})
+                outcome.note(answer, time.monotonic() - begun)
+                if answer.status_code == 429:
+                    time.sleep(float(answer.headers["retry-after"]))
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
+    return outcome
+
+
+def fuzz(url: str, files: dict[str, bytes], mutants: int) -> Outcome:
+    """Damaged copies of the photograph and the clip, one after the other."""
+    outcome = Outcome()
+    rng = np.random.default_rng(0)
+    with httpx.Client(timeout=600) as session:
+        for number in range(mutants):
+            content = bytearray(files["photo.jpg" if number % 2 else "clip.mp4"])
+            for position in rng.integers(0, len(content), rng.integers(1, 60)):
+                content[position] = rng.integers(256)
+            cut = bytes(content[: rng.integers(1, len(content) + 1)]) if number % 3 == 0 else bytes(content)
+            path = "/api/scan" if number % 2 else "/api/jobs"
+            while True:
+                begun = time.monotonic()
+                answer = session.post(url + path, files={"file": ("mutant", cut)})
+                if answer.status_code != 429:
+                    break
+                time.sleep(1)
+            outcome.note(answer, time.monotonic() - begun)
+    return outcome
+
+
+def unfinished(url: str, jobs: list[str], seconds: float = 1200) -> int:
+    """Jobs that were accepted and never end, or are gone."""
+    until = time.monotonic() + seconds
+    left = list(jobs)
+    with httpx.Client(timeout=60) as session:
+        while left and time.monotonic() < until:
+            left = [id for id in left if session.get(f"{url}/api/jobs/{id}").json().get("state") not in ENDED]
+            time.sleep(1)
+    return len(left)
+
+
+def main() -> None:
+    """Run both and write the document."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--mutants", type=int, default=500)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = good_and_bad(Path(scratch))
+        process, url = start(Path(scratch) / "jobs")
+        peak, stop = [memory(process.pid)], threading.Event()
+        idle = peak[0]
+
+        def watch() -> None:
+            while not stop.wait(0.5):
+                peak[0] = max(peak[0], memory(process.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            loaded = load(url, files, given.clients, given.seconds)
+            lost = unfinished(url, loaded.jobs)
+            fuzzed = fuzz(url, files, given.mutants)
+            lost_mutants = unfinished(url, fuzzed.jobs)
+            alive = httpx.get(url + "/api/health", timeout=60).status_code == 200
+        finally:
+            stop.set()
+            watcher.join()
+            process.terminate()
+            process.wait(60)
+    rows = [
+        ("clients at the same time", given.clients), ("seconds", f"{given.seconds:.0f}"),
+        ("answers", sum(loaded.statuses.values())), ("by status", _counts(loaded.statuses)),
+        ("answers 5xx", sum(n for s, n in loaded.statuses.items() if s >= 500)),
+        ("refusals without a reason", loaded.reasonless),
+        ("jobs accepted / lost", f"{len(loaded.jobs)} / {lost}"),
+        ("longest wait for an answer", f"{max(loaded.waits):.1f} s"),
+        ("median wait", f"{float(np.median(loaded.waits)):.2f} s"),
+        ("memory of all processes, idle / most", f"{idle:.0f} / {peak[0]:.0f} MB"),
+        ("mutated files", given.mutants), ("their answers by status", _counts(fuzzed.statuses)),
+        ("answers 5xx to them", sum(n for s, n in fuzzed.statuses.items() if s >= 500)),
+        ("jobs of them accepted / lost", f"{len(fuzzed.jobs)} / {lost_mutants}"),
+        ("the service still answers", "yes" if alive else "NO"),
+    ]  # fmt: skip
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    when = time.strftime("%Y-%m-%d", time.gmtime())
+    head = f"{when}, {os.cpu_count()} processors ({platform.machine()}), one worker, shipped detector.\n\n"
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{head}{table}\n{MARKS[1]}{after}", encoding="utf-8")
+    print(json.dumps(dict(rows), default=str, indent=2))
+
+
+def _counts(statuses: Counter[int]) -> str:
+    return ", ".join(f"{number} x {status}" for status, number in sorted(statuses.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Scanning on a Ray cluster: every worker holds a detector and takes a few files at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sficonv.detect.reading import Paths, find_files
+from sficonv.detect.results import ScanResult
+from sficonv.errors import SficonvError
+
+FILES_PER_TASK = 16
+"""Enough to fill a batch of faces, few enough to spread the work."""
+
+
+def scan_on_ray(
+    paths: Paths,
+    *,
+    address: str | None = None,
+    weights: str | Path = "default",
+    batch_size: int = 32,
+    device: str | None = None,
+    **options: Any,
+) -> Iterator[ScanResult]:
+    """`iter_scan` on a Ray cluster; results come in the order in which they are finished.
+
+    Every machine needs sficonv and must see the files under the same paths. A file that crashes its worker
+    gives the verdict "error"; the files that were with it are scanned again.
+
+    Args:
+        paths: As for `scan`.
+        address: Of the cluster, as `ray.init` takes it; `None`: a cluster that this program has joined, else
+            one on this machine that ends with the scan.
+        weights, batch_size, device: As for `scan`.
+        **options: As for `iter_scan`.
+
+    Raises:
+        SficonvError: Ray is not installed, or the cluster is not there.
+        WeightsError: If the weights cannot be used.
+
+    Example:
+        >>> for result in scan_on_ray("inbox/", address="auto"):  # doctest: +SKIP
+        ...     print(result.path, result.verdict)
+    """
+    try:
+        import ray
+        from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+    except ImportError as error:
+        raise SficonvError("the engine ray needs the package ray: pip install 'sficonv[ray]'") from error
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            local = {} if address else {"include_dashboard": False}
+            ray.init(address=address or "local", log_to_driver=False, **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
+    try:
+        cluster = ray.cluster_resources()
+        gpus = int(cluster.get("GPU", 0)) if device is None else 0
+        # without GPUs one processor stays for this program, which lists the files and takes the results
+        workers = gpus or max(1, int(cluster.get("CPU", 1)) - 1)
+        scanner = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(_Scanner)
+        idle = [scanner.remote(weights, batch_size, device, options) for _ in range(workers)]
+        files = (str(path) for path, _ in find_files(paths))
+        alone: list[str] = []  # of tasks that crashed, to find out which file it was
+        flying: dict[Any, tuple[Any, list[str]]] = {}
+        while True:
+            while idle and (task := [alone.pop()] if alone else list(islice(files, FILES_PER_TASK))):
+                worker = idle.pop()
+                flying[worker.scan.remote(task)] = worker, task
+            if not flying:
+                return
+            for reference in ray.wait(list(flying))[0]:
+                worker, task = flying.pop(reference)
+                idle.append(worker)
+                try:
+                    yield from ray.get(reference)
+                except (ActorDiedError, ActorUnavailableError):
+                    if len(task) > 1:
+                        alone += task
+                    else:
+                        yield _crashed(task[0])
+                except RayTaskError as error:
+                    raise error.cause from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _crashed(path: str) -> ScanResult:
+    text = f"{path}: the decoder crashed on this file (or memory ran out)"
+    return ScanResult(Path(path), None, None, "error", error=text)
+
+
+class _Scanner:
+    """A worker's detector, loaded with the first files."""
+
+    def __init__(
+        self, weights: str | Path, batch_size: int, device: str | None, options: dict[str, Any]
+    ) -> None:
+        self.loading = {"weights": weights, "batch_size": batch_size, "device": device}
+        self.options = options
+        self.detector: Any = None
+
+    def scan(self, files: list[str]) -> list[ScanResult]:
+        from sficonv.detect.detector import Detector
+        from sficonv.detect.scan import iter_scan
+
+        if self.detector is None:
+            self.detector = Detector.from_pretrained(**self.loading)
+        return list(iter_scan(files, weights=self.detector, **self.options))

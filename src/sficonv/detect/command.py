@@ -1,0 +1,79 @@
+"""`sficonv scan`: which of the ways to scan the options ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sficonv.detect.parquet import Engine, ScanSummary, scan_to_parquet
+from sficonv.detect.reading import Paths
+from sficonv.detect.results import ScanResult
+from sficonv.detect.scan import scan
+
+
+def scan_command(
+    paths: Paths,
+    *,
+    weights: str | Path = "default",
+    crops: bool = False,
+    every: float = 0.5,
+    max_frames: int = 240,
+    start: float = 0.0,
+    end: float | None = None,
+    min_face: int = 40,
+    batch_size: int = 32,
+    device: str | None = None,
+    report: str | Path | None = None,
+    annotate: str | Path | None = None,
+    parquet: str | Path | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
+) -> list[ScanResult] | ScanSummary:
+    """Say of each image and video whether its faces look forged.
+
+    Every face of every sampled frame gets P(fake); the faces of one person over time form a track, and
+    a track's score is the mean over its frames without the highest and lowest tenth. The file's score is
+    that of its most suspicious person who can be judged. Inside the uncertain band of the model card, and
+    where nobody can be judged, the verdict is "uncertain".
+
+    A file that cannot be read gets the verdict "error" and the message; the others are still judged.
+
+    Args:
+        paths: Files and folders. Folders are searched for images and videos, also below.
+        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
+        crops: The images are face crops already: judge them whole, without looking for faces.
+        every: Seconds between the sampled frames of a video.
+        max_frames: Most frames sampled per video; a longer video is sampled evenly over its whole length.
+        start: Begin here in each video (seconds).
+        end: Stop before this time in each video (seconds); by default at its end.
+        min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
+        batch_size: Faces judged at once.
+        device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
+        report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
+        annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
+            a folder for several.
+        parquet: Write one row per file to this file as it comes, and print only the counts; for any number
+            of files.
+        engine: "local", or "ray" to spread the files over a Ray cluster (needs parquet).
+        address: Of the Ray cluster; by default one on this machine.
+
+    Returns:
+        One result per file, in the order of the input; with `parquet` the counts.
+
+    Raises:
+        ValueError: If an option makes no sense, or options contradict each other.
+        WeightsError: If the weights cannot be used.
+    """
+    if parquet is not None:
+        if report is not None or annotate is not None:
+            raise ValueError("parquet is for any number of files: report and annotate do not go with it")
+        return scan_to_parquet(
+            paths, parquet, engine=engine, address=address, weights=weights, batch_size=batch_size,
+            device=device, crops=crops, every=every, max_frames=max_frames, start=start, end=end,
+            min_face=min_face,
+        )  # fmt: skip
+    if engine != "local" or address is not None:
+        raise ValueError("engine and address are for scans of many files: name the output with parquet")
+    return scan(
+        paths, weights=weights, crops=crops, every=every, max_frames=max_frames, start=start, end=end,
+        min_face=min_face, batch_size=batch_size, device=device, report=report, annotate=annotate,
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""Faces and attention maps as images that lie inside a page."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sficonv.detect.results import Evidence, shrunk
+
+if TYPE_CHECKING:
+    from sficonv.detect.detector import Detector
+
+
+@dataclass(frozen=True)
+class AttentionPicture:
+    """Where the detector looked in one face.
+
+    Args:
+        uri: The map laid over the face, as a data URI.
+        shares: Share of the attention per region of the face, see `explain.regions`; empty where the
+            landmarks are not known.
+    """
+
+    uri: str
+    shares: dict[str, float]
+
+
+def jpeg_uri(image: np.ndarray, *, side: int = 256) -> str:
+    """An image as a data URI.
+
+    Args:
+        image: RGB `uint8` `(H, W, 3)`.
+        side: Its longer side is made no longer than this, in pixels.
+
+    Example:
+        >>> jpeg_uri(np.zeros((8, 8, 3), np.uint8))[:23]
+        'data:image/jpeg;base64,'
+    """
+    import cv2
+
+    image = cv2.cvtColor(shrunk(image, side), cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPicture:
+    """Draw and measure the forgery attention on one face.
+
+    Args:
+        detector: Whose attention.
+        evidence: The face.
+    """
+    from sficonv.explain.attention import forgery_attention, overlay
+    from sficonv.explain.regions import region_shares
+
+    attention = forgery_attention(detector.model, detector.to_batch([evidence.crop]))[0]
+    uri = jpeg_uri(overlay(evidence.crop, attention, colours="turbo"))
+    if evidence.points is None or not np.isfinite(evidence.points).all():
+        return AttentionPicture(uri, {})
+    return AttentionPicture(uri, region_shares(attention.squeeze().cpu().numpy(), evidence.points))

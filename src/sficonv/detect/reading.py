@@ -1,0 +1,261 @@
+"""Files in, faces out: what is decoded, where it is looked for faces, and what was wrong with the file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sficonv.detect.quality import image_doubt, video_doubt
+from sficonv.detect.tracks import Box, Tracker, look
+from sficonv.errors import MediaError
+
+if TYPE_CHECKING:
+    from sficonv.data.video import VideoInfo
+
+log = logging.getLogger(__name__)
+
+Paths = str | Path | Sequence[str | Path]
+OnProgress = Callable[[Path, float], None]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What of a file is looked at; see `sficonv.detect.scan.scan` for each.
+
+    Args:
+        crops, every, max_frames, min_face, start, end: As of `scan`.
+        max_pixels: Larger frames and images are refused.
+        max_duration: Longer videos are refused (seconds).
+    """
+
+    crops: bool = False
+    every: float = 0.5
+    max_frames: int = 240
+    min_face: int = 40
+    start: float = 0.0
+    end: float | None = None
+    max_pixels: int = 64_000_000
+    max_duration: float = float("inf")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.every < float("inf"):
+            raise ValueError(f"every must be a positive number of seconds, got {self.every}")
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames must be at least 1, got {self.max_frames}")
+        if self.min_face < 0:
+            raise ValueError(f"min_face must not be negative, got {self.min_face}")
+        if not 0 <= self.start < float("inf"):
+            raise ValueError(f"start must be a time in seconds, 0 or more, got {self.start}")
+        if self.end is not None and not self.end > self.start:
+            raise ValueError(f"end must be later than start ({self.start} s), got {self.end}")
+
+
+@dataclass
+class SourceFile:
+    """One input and what reading it showed."""
+
+    path: Path
+    kind: Literal["image", "video"] | None = None
+    error: str | None = None
+    duration: float | None = None
+    frames: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """A face on its way to the model.
+
+    Args:
+        image: The crop, RGB `uint8` `(H, W, 3)`.
+        points: Its five landmarks `(5, 2)` as fractions of the crop's width and height; `None` if unknown.
+        frame, time, box, score, sharpness, track: As of `FaceScore`.
+    """
+
+    image: np.ndarray
+    points: np.ndarray | None
+    frame: int
+    time: float
+    box: Box
+    score: float
+    sharpness: float
+    track: int
+
+
+def find_files(paths: Paths) -> Iterator[tuple[Path, str | None]]:
+    """The files `paths` stand for, each once, with `None` or what is already known to be wrong with it."""
+    from sficonv.data.media import iter_media
+
+    seen: set[Path] = set()
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        try:
+            found = iter_media([Path(path)])
+        except (MediaError, OSError, ValueError) as error:
+            yield Path(path), str(error)
+            continue
+        yield from ((file, None) for file in found if file not in seen)
+        seen.update(found)
+        if not found:
+            yield Path(path), f"{path}: no images or videos in this folder"
+
+
+@dataclass(frozen=True)
+class CutFace:
+    """A face cut out of a frame.
+
+    Args:
+        image: The crop, RGB `uint8` `(H, W, 3)`.
+        box: `(x0, y0, x1, y1)` in pixels of the frame.
+        landmarks: `(5, 2)` in pixels of the frame.
+        score: How sure the face detector is.
+        points: The landmarks as fractions of the crop's width and height; `None` if unknown.
+    """
+
+    image: np.ndarray
+    box: Box
+    landmarks: np.ndarray
+    score: float
+    points: np.ndarray | None = None
+
+
+FindFaces = Callable[[np.ndarray], list[CutFace]]
+"""From a frame, RGB `uint8` `(H, W, 3)`, to its faces."""
+
+
+def read_faces(
+    file: SourceFile, options: ReadOptions, find_faces: FindFaces, on_progress: OnProgress | None
+) -> Iterator[FoundFace]:
+    """The faces of one file, frame by frame; a frame is dropped before the next one is decoded.
+
+    Whatever is wrong with the file ends up in `file.error`; nothing is raised.
+
+    Args:
+        file: What to read; `kind`, `error`, `duration`, `frames` and `notes` are filled in.
+        options: What of it.
+        find_faces: Of `face_finder` or `whole_image`.
+        on_progress: Called with the path and the share that was read after each frame.
+    """
+    if file.error:
+        return
+    tracker = Tracker(max_gap=max(2.0, 4 * options.every))
+    try:
+        for number, time, image in _frames(file, options):
+            faces = find_faces(image)
+            tracks = tracker.update(
+                time, [f.box for f in faces], [f.landmarks for f in faces], [look(f.image) for f in faces]
+            )
+            file.frames += 1
+            for f, track in zip(faces, tracks, strict=True):
+                yield FoundFace(f.image, f.points, number, time, f.box, f.score, sharpness(f.image), track)
+            if on_progress:
+                on_progress(file.path, _share(time, file, options))
+    except MediaError as error:
+        file.error = str(error)
+    except Exception as error:  # one file that trips a decoder must not cost the others their verdict
+        log.debug("while reading %s", file.path, exc_info=True)
+        file.error = f"{file.path}: could not be processed ({type(error).__name__}: {error})"
+    if file.error and file.frames and file.kind == "video":
+        file.notes.append(f"the file is damaged: judged by the {file.frames} frames that could be decoded")
+
+
+def _share(time: float, file: SourceFile, options: ReadOptions) -> float:
+    end = min(file.duration or 0.0, options.end or float("inf"))
+    return min(0.99, (time - options.start) / (end - options.start)) if end > options.start else 0.0
+
+
+def _frames(file: SourceFile, options: ReadOptions) -> Iterator[tuple[int, float, np.ndarray]]:
+    from sficonv.data.media import media_kind, read_image
+
+    file.kind = media_kind(file.path)
+    if file.kind == "image":
+        image = read_image(file.path, max_pixels=options.max_pixels)
+        file.notes += filter(None, [image_doubt(file.path)])
+        yield 0, 0.0, image
+        return
+    from itertools import islice
+
+    from sficonv.data.video import iter_frames, probe
+
+    info = probe(file.path)
+    file.duration = info.duration or None
+    _check_limits(info, options)
+    file.notes += filter(None, [video_doubt(info)])
+    for frame in islice(iter_frames(file.path, **_sampling(info, options, file.notes)), options.max_frames):
+        yield frame.index, frame.time, frame.image
+
+
+def _check_limits(info: VideoInfo, options: ReadOptions) -> None:
+    if info.width * info.height > options.max_pixels:
+        raise MediaError(
+            f"{info.path}: {info.width} x {info.height} pixels is more than the limit of "
+            f"{options.max_pixels:,}"
+        )
+    if info.duration > options.max_duration:
+        raise MediaError(
+            f"{info.path}: {info.duration:.0f} s is longer than the limit of {options.max_duration:.0f} s"
+        )
+    if info.duration and options.start >= info.duration:
+        raise MediaError(
+            f"{info.path}: start lies at {options.start:g} s, but the video is {info.duration:.1f} s long"
+        )
+
+
+def _sampling(info: VideoInfo, options: ReadOptions, notes: list[str]) -> dict[str, Any]:
+    """Which frames of a video: one every so often, or, of a long one, as many as allowed, evenly spread."""
+    end = min(info.duration, options.end if options.end is not None else float("inf"))
+    length = end - options.start
+    if length / options.every <= options.max_frames:
+        return {"every": options.every, "start": options.start, "end": options.end}
+    step = length / options.max_frames
+    notes.append(
+        f"long video: {options.max_frames} frames looked at, one every {step:.1f} s; "
+        "a shorter forged passage may be missed"
+    )
+    return {"times": [options.start + step * (i + 0.5) for i in range(options.max_frames)]}
+
+
+def face_finder(*, margin: float, size: int) -> FindFaces:
+    """Find the faces of a frame and cut them as the detector was trained on.
+
+    Args:
+        margin: Side of the square relative to the longer side of the face box.
+        size: Of the crops, in pixels.
+    """
+    from sficonv.data.detectors import YuNet
+    from sficonv.data.faces import crop_face
+
+    find = YuNet()
+
+    def find_faces(image: np.ndarray) -> list[CutFace]:
+        found = []
+        for face in find(image):
+            crop, points = crop_face(image, face, margin=margin, size=size)
+            found.append(CutFace(crop, face.box, face.landmarks, face.score, points / np.float32(size)))
+        return found
+
+    return find_faces
+
+
+def whole_image(image: np.ndarray) -> list[CutFace]:
+    """The image is a crop already: one face, all of it."""
+    height, width = image.shape[:2]
+    corners = np.array(
+        [[0, 0], [width, 0], [width / 2, height / 2], [0, height], [width, height]], np.float32
+    )
+    return [CutFace(image, (0.0, 0.0, float(width), float(height)), corners, 1.0)]
+
+
+def sharpness(crop: np.ndarray) -> float:
+    """Variance of the Laplacian of the crop in grey at 256 px: near 0 for a blur, hundreds where sharp."""
+    import cv2
+
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    if grey.shape != (256, 256):
+        shrinks = min(grey.shape) > 256
+        grey = cv2.resize(grey, (256, 256), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var())

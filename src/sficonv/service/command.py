@@ -1,0 +1,110 @@
+"""`sficonv serve`: settings from options, then uvicorn."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sficonv.errors import SficonvError
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    folder: str | Path | None = None,
+    weights: str = "default",
+    device: str | None = None,
+    workers: int = 1,
+    token: str | None = None,
+    keep_hours: float = 24.0,
+    max_upload_mb: int = 500,
+    max_megapixels: int = 40,
+    max_duration: float = 3 * 3600.0,
+    time_limit: float = 1800.0,
+    memory_limit_gb: float = 3.0,
+    max_waiting: int = 100,
+    allowed_hosts: Sequence[str] = (),
+) -> None:
+    """Start the web page and the REST interface on this machine.
+
+    Open the address it prints: drop an image or a video on the page, see the faces, the scores over time and
+    the report. The interface for programs is described at `/docs`. Everything works without a network.
+
+    By default only this machine can reach the service. To open it to others, put it behind a proxy that
+    encrypts, set a token, and name the proxy's host in `allowed_hosts`.
+
+    Args:
+        host: Address to listen on. Anything but this machine's own gives a warning.
+        port: Port to listen on; 0 for any free one.
+        folder: Where jobs and uploads are kept, so that they survive a restart; by default a folder of this
+            user's in the system's temporary folder.
+        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
+        device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
+        workers: Processes that work on jobs; one more answers single images.
+        token: Every request to `/api` must carry it as `Authorization: Bearer TOKEN`; at least 16
+            characters. Default: the environment variable SFICONV_TOKEN, which other users of the machine
+            cannot see, unlike an option.
+        keep_hours: Finished jobs are deleted with their files after this time. Uploads are deleted as soon
+            as they are judged.
+        max_upload_mb: Largest upload, in megabytes.
+        max_megapixels: Largest image or frame, in millions of pixels.
+        max_duration: Longest video, in seconds.
+        time_limit: Seconds after which the work on one file is stopped.
+        memory_limit_gb: Gigabytes that the work on one file may take beside the loaded detector.
+        max_waiting: Jobs that may wait; more are refused with 429.
+        allowed_hosts: More host names under which browsers may call the service.
+
+    Raises:
+        SficonvError: If the packages of the `[serve]` extra are missing.
+        ValueError: If an option makes no sense.
+        WeightsError: If the weights cannot be used.
+
+    Example:
+        >>> serve(port=8080)  # doctest: +SKIP
+    """
+    try:
+        import uvicorn
+
+        from sficonv.service.app import create_app
+    except ModuleNotFoundError as error:
+        raise SficonvError(f"{error.name} is missing: pip install 'sficonv[serve]'") from error
+    from sficonv.service.settings import Settings
+
+    settings = Settings(
+        folder=Path(folder) if folder else _default_folder(),
+        host=host,
+        port=port,
+        weights=str(weights),
+        device=device,
+        workers=workers,
+        token=os.environ.get("SFICONV_TOKEN", "") if token is None else token,
+        keep_hours=keep_hours,
+        max_upload=max_upload_mb * 1_000_000,
+        max_pixels=max_megapixels * 1_000_000,
+        max_duration=max_duration,
+        time_limit=time_limit,
+        memory_limit=int(memory_limit_gb * 1e9),
+        max_waiting=max_waiting,
+        allowed_hosts=tuple(allowed_hosts),
+    )
+    if not settings.on_loopback:
+        open_to = "everybody who can reach this machine" + ("" if settings.token else ", WITHOUT A TOKEN")
+        print(f"sficonv: WARNING: listening on {host}: open to {open_to}, unencrypted", file=sys.stderr)
+    config = uvicorn.Config(create_app(settings), host=host, port=port, log_level="info", server_header=False)
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise SficonvError(f"the service did not start on {host} port {port}; the lines above say why")
+
+
+def _default_folder() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    folder = Path(tempfile.gettempdir()) / f"sficonv-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise ValueError(f"{folder} belongs to somebody else; name a folder of your own with --folder")
+    return folder

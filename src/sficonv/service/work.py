@@ -1,0 +1,155 @@
+"""What happens to one uploaded file, in a process of its own: a crash or a hang costs only this file."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sficonv.service.store import JobStore
+
+if TYPE_CHECKING:
+    from sficonv.detect.detector import Detector
+    from sficonv.detect.results import ScanResult
+
+PROGRESS_EVERY = 0.3
+"""Seconds between two notes of the progress."""
+
+
+@cache
+def _detector(weights: str, device: str | None) -> Detector:
+    from sficonv.detect.detector import Detector
+
+    return Detector.from_pretrained(weights, device=device)
+
+
+def warm_up(weights: str, device: str | None, memory_limit: int, threads: int) -> dict[str, Any]:
+    """Load the detector into this process, then limit its memory.
+
+    Args:
+        weights, device: As of `Settings`.
+        memory_limit: Bytes the process may take from now on.
+        threads: Processor threads of the process.
+
+    Returns:
+        What the page says of the detector: name, band, limits.
+
+    Raises:
+        WeightsError: If the weights cannot be used.
+    """
+    import cv2
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    detector = _detector(weights, device)
+    detector.scores([np.zeros((detector.crop_size, detector.crop_size, 3), np.uint8)])
+    _limit_memory(memory_limit)
+    low, high = detector.band
+    return {"name": detector.name, "low": low, "high": high, "limits": list(detector.limits)}
+
+
+def _limit_memory(more: int) -> None:
+    """Refuse more than `more` bytes beside what is mapped now (Linux; elsewhere the time limit remains)."""
+    try:
+        import resource
+
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError):
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + more, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def judge_image(
+    path: Path, name: str, weights: str, device: str | None, limits: dict[str, Any]
+) -> dict[str, Any]:
+    """Judge one image.
+
+    Args:
+        path: The file.
+        name: What to call it in the answer.
+        weights, device: As of `Settings`.
+        limits: Options of `iter_scan`.
+
+    Returns:
+        The result, as `sficonv scan --json` gives it.
+    """
+    return _scan(path, name, _detector(weights, device), limits).to_dict()
+
+
+def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dict[str, Any]) -> None:
+    """Judge the file of a job; the answer and the progress go into the store, the report beside the file.
+
+    Args:
+        id: Of the job.
+        folder: Of the service.
+        weights, device: As of `Settings`.
+        limits: Options of `iter_scan`.
+    """
+    store = JobStore(database_of(folder))
+    job = store.get(id)
+    if job is None or not store.start(id):
+        return
+    noted = 0.0
+
+    def on_progress(path: Path, share: float) -> None:
+        nonlocal noted
+        if time.monotonic() - noted > PROGRESS_EVERY:
+            noted = time.monotonic()
+            store.advance(id, share)
+
+    detector = _detector(weights, device)
+    options = limits | job.options
+    result = _scan(upload_of(folder, id), job.name, detector, options, evidence=True, on_progress=on_progress)
+    _write_report(result, report_of(folder, id), detector, options)
+    store.finish(id, _answer(result, detector))
+
+
+def _scan(path: Path, name: str, detector: Detector, options: dict[str, Any], **more: Any) -> ScanResult:
+    from sficonv.detect.scan import iter_scan
+
+    (result,) = iter_scan([path], weights=detector, **options, **more)
+    return replace(result, shown_as=name)
+
+
+def _write_report(result: ScanResult, path: Path, detector: Detector, options: dict[str, Any]) -> None:
+    from sficonv.detect.report import write_report
+
+    shown = {key: options[key] for key in ("every", "start", "end") if options.get(key) is not None}
+    write_report([result], path, detector, options=shown)
+
+
+def _answer(result: ScanResult, detector: Detector) -> dict[str, Any]:
+    """What the page shows: the result, the strongest faces as pictures, the attention on the strongest."""
+    from sficonv.detect.pictures import attention_picture, jpeg_uri
+
+    rank = {track.track: number for number, track in enumerate(result.tracks)}
+    evidence = sorted(
+        result.evidence,
+        key=lambda e: (rank[result.faces[e.face].track], -result.faces[e.face].p_fake),
+    )
+    pictures = [{"face": e.face, "image": jpeg_uri(e.crop)} for e in evidence]
+    if evidence:
+        attention = attention_picture(detector, evidence[0])
+        pictures[0] |= {"attention": attention.uri, "regions": attention.shares}
+    return {"result": result.to_dict(), "pictures": pictures}
+
+
+def database_of(folder: Path) -> Path:
+    """The jobs of the service in `folder`."""
+    return folder / "jobs.sqlite"
+
+
+def upload_of(folder: Path, id: str) -> Path:
+    """The uploaded file of a job."""
+    return folder / "uploads" / id
+
+
+def report_of(folder: Path, id: str) -> Path:
+    """The report of a job."""
+    return folder / "reports" / f"{id}.html"

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from sficonv.service.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("192.168.1.5", False),
+        ("box", False),
+    ],
+)
+def test_loopback(host, own):
+    assert Settings(Path("x"), host=host).on_loopback is own
+
+
+def test_hosts():
+    assert "evil.example" not in Settings(Path("x")).hosts
+    assert "box.example" in Settings(Path("x"), allowed_hosts=("box.example",)).hosts
+    assert Settings(Path("x"), host="0.0.0.0").hosts == ["*"]
+    assert "*" not in Settings(Path("x"), host="0.0.0.0", allowed_hosts=("box.example",)).hosts
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"workers": 0}, {"max_upload": 0}, {"time_limit": -1}, {"keep_hours": 0}, {"port": 70000},
+     {"token": "short"}, {"token": "with\na line break in it"}],
+)  # fmt: skip
+def test_settings_that_make_no_sense(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Settings(Path("x"), **option)
