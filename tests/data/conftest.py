@@ -1,13 +1,17 @@
 """Media made on the spot: a real photograph of a face, and real H.264 videos of it."""
 
+import csv
+import os
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.data import astronaut as astronaut_photo
 
 
@@ -15,15 +19,34 @@ from skimage.data import astronaut as astronaut_photo
 def lock_folder(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Make a folder unreadable, also for an administrator, whom no permission bit stops."""
     locked: set[Path] = set()
-    real_iterdir = Path.iterdir
+    real_iterdir, real_scandir = Path.iterdir, os.scandir
 
     def iterdir(folder: Path) -> Iterator[Path]:
         if folder in locked:
             raise PermissionError(13, "Permission denied", str(folder))
         return real_iterdir(folder)
 
+    def scandir(folder: Any = ".") -> Any:
+        if isinstance(folder, Path) and folder in locked:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real_scandir(folder)
+
     monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     return locked.add
+
+
+@pytest.fixture(scope="session")
+def touch() -> Callable[..., Path]:
+    """Make empty files below a folder; gives the folder."""
+
+    def make(root: Path, *names: str) -> Path:
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        return root
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +127,41 @@ def sound_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture(scope="session")
+def ffpp(tmp_path_factory: pytest.TempPathFactory, face_frames, write_video) -> Path:
+    """A small FaceForensics++ tree: two pairs, train and val, real and fake, c23."""
+    root = tmp_path_factory.mktemp("source") / "ffpp"
+    names = ["original_sequences/youtube/c23/videos/000", "original_sequences/youtube/c23/videos/033"]
+    names += [
+        f"manipulated_sequences/Deepfakes/c23/videos/{pair}" for pair in ("000_003", "003_000", "033_097")
+    ]
+    for seed, name in enumerate(names):
+        write_video(root / f"{name}.mp4", face_frames(12, seed=seed))
+    (root / "splits").mkdir()
+    (root / "splits/train.json").write_text('[["000", "003"]]')
+    (root / "splits/val.json").write_text('[["033", "097"]]')
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path: Path, astronaut: np.ndarray) -> Path:
+    """real/ and fake/ with three photographs of a face each."""
+    root = tmp_path / "photos"
+    for i in range(3):
+        for label, image in (("real", astronaut), ("fake", astronaut[:, ::-1])):
+            (root / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.roll(image, 5 * i, axis=0)).save(root / label / f"{label}{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def problems_of() -> Callable[[Path], dict[str, tuple[str, str]]]:
+    """Rows of `problems.csv`: path -> reason, detail."""
+
+    def read(out: Path) -> dict[str, tuple[str, str]]:
+        with (out / "problems.csv").open(newline="", encoding="utf-8") as file:
+            return {row["path"]: (row["reason"], row["detail"]) for row in csv.DictReader(file)}
+
+    return read

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sficonv.data.dataset import Counterparts, DrawSampler, FaceCrops, balanced_weights, identities, read_crop
+from sficonv.data.dataset import Counterparts, DrawSampler, FaceCrops, balanced_weights, read_crop
+from sficonv.data.manifest import identities
 from sficonv.errors import DataError
 
 

@@ -166,7 +166,7 @@ def test_no_labels_no_media_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label must be"):
         read_source(tmp_path, label=2)
     with pytest.raises(DataError, match="unknown layout"):
-        read_source(tmp_path, layout="celebdf")
+        read_source(tmp_path, layout="nonsense")
     with pytest.raises(DataError, match="split must be"):
         read_source(tmp_path, label=0, split="dev")
     touch(tmp_path, "real/c.jpg")

@@ -1,4 +1,4 @@
-"""The manifest on disk, its fingerprint, and the search for leaks."""
+"""The manifest on disk, its protocol and its fingerprint."""
 
 from pathlib import Path
 
@@ -8,7 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from sficonv.data import manifest as manifest_module
-from sficonv.data.manifest import COLUMNS, check_manifest, manifest_hash, read_manifest, write_manifest
+from sficonv.data.manifest import (
+    COLUMNS,
+    Protocol,
+    manifest_hash,
+    read_manifest,
+    read_protocol,
+    write_manifest,
+)
 from sficonv.errors import DataError
 
 
@@ -138,38 +145,14 @@ def test_the_parquet_file_has_the_documented_types(tmp_path: Path, df: pd.DataFr
     assert pq.read_schema(tmp_path / "manifest.parquet").equals(manifest_module.SCHEMA)
 
 
-def test_no_findings(df: pd.DataFrame) -> None:
-    assert check_manifest(df) == []
-    assert check_manifest(df.head(0)) == []
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([{"video_id": "a"}, {"video_id": "a", "split": "val"}], "1 videos are in more than one split: a"),
-        (
-            [{"source_ids": "033,097"}, {"source_ids": "097,033", "split": "test"}],
-            "2 source identities are in more than one split: set/033, set/097",
-        ),
-        ([{"source_ids": "033"}, {"source_ids": "033,097", "split": "val"}], "1 source identities"),
-        ([{"sha256": "x"}, {"sha256": "x", "split": "val"}], "1 identical crops are in more than one split"),
-        ([{"sha256": "x", "label": 0}, {"sha256": "x", "label": 1}], "1 identical crops are both"),
-        ([{"split": "val", "label": 0}], "split 'val' has no fake crops"),
-        ([{"split": "test", "label": 1}], "split 'test' has no real crops"),
-    ],
-)
-def test_findings(df: pd.DataFrame, rows: list[dict[str, object]], message: str) -> None:
-    more = [row(10 + i, **changes) for i, changes in enumerate(rows)]
-    findings = check_manifest(pd.concat([df, pd.DataFrame(more)], ignore_index=True))
-    assert any(message in finding for finding in findings), findings
-
-
-def test_rows_without_a_split_leak_nothing(df: pd.DataFrame) -> None:
-    outside = pd.DataFrame([row(20, split="", source_ids="id1", video_id="set/1")])
-    assert check_manifest(pd.concat([df, outside], ignore_index=True)) == []
-
-
-def test_the_same_number_in_two_datasets_is_two_people(df: pd.DataFrame) -> None:
-    rows = [row(20, source_ids="134", split="train"), row(21, source_ids="134", split="val", dataset="other")]
-    findings = check_manifest(pd.concat([df, pd.DataFrame(rows)], ignore_index=True))
-    assert not any("134" in finding for finding in findings)
+def test_the_protocol_travels_with_the_table(tmp_path: Path, df: pd.DataFrame) -> None:
+    protocol = Protocol("paper", "drawn at random", leaky=True, seed=7, drawn_from="abc")
+    write_manifest(tmp_path, df, protocol=protocol, name="manifest-paper.parquet")
+    assert read_protocol(tmp_path / "manifest-paper.parquet") == protocol
+    assert str(protocol) == "LEAKY protocol 'paper': drawn at random"
+    assert manifest_hash(read_manifest(tmp_path / "manifest-paper.parquet")) == manifest_hash(df)
+    assert read_protocol(tmp_path) is None  # no such file
+    write_manifest(tmp_path, df)
+    assert read_protocol(tmp_path) is None
+    df.to_parquet(tmp_path / "manifest.parquet")
+    assert read_protocol(tmp_path) is None

@@ -10,13 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sficonv.data.alignment import align_face as align_face
+    from sficonv.data.corruptions import CORRUPTIONS as CORRUPTIONS
+    from sficonv.data.corruptions import corrupt as corrupt
+    from sficonv.data.corruptions import corrupt_clip as corrupt_clip
+    from sficonv.data.detectors import create_detector as create_detector
     from sficonv.data.faces import Face as Face
     from sficonv.data.faces import FaceDetector as FaceDetector
     from sficonv.data.faces import crop_face as crop_face
+    from sficonv.data.inspection import SourceReport as SourceReport
+    from sficonv.data.inspection import inspect_source as inspect_source
     from sficonv.data.layouts import detect_layout as detect_layout
     from sficonv.data.layouts import list_source as list_source
     from sficonv.data.layouts import read_source as read_source
-    from sficonv.data.manifest import check_manifest as check_manifest
+    from sficonv.data.leaks import check_manifest as check_manifest
     from sficonv.data.manifest import manifest_hash as manifest_hash
     from sficonv.data.manifest import read_manifest as read_manifest
     from sficonv.data.manifest import write_manifest as write_manifest
@@ -33,9 +40,14 @@ if TYPE_CHECKING:
     from sficonv.data.video import sample_times as sample_times
 
 _NAMES = {
+    "alignment": ("align_face",),
+    "corruptions": ("CORRUPTIONS", "corrupt", "corrupt_clip"),
+    "detectors": ("create_detector",),
     "faces": ("Face", "FaceDetector", "crop_face"),
+    "inspection": ("SourceReport", "inspect_source"),
     "layouts": ("detect_layout", "list_source", "read_source"),
-    "manifest": ("check_manifest", "manifest_hash", "read_manifest", "write_manifest"),
+    "leaks": ("check_manifest",),
+    "manifest": ("manifest_hash", "read_manifest", "write_manifest"),
     "media": ("iter_media", "media_kind", "read_image"),
     "prepare": ("PrepareReport",),
     "source": ("Source", "SourceItem"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset, WeightedRandomSampler
 from sficonv.errors import DataError
 
 Key = int | tuple[int, int]
-Transform = Callable[[Tensor], Tensor]
+Transform = Callable[[Any], Any]
 
 
 class FaceCrops(Dataset):
@@ -69,15 +70,16 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def apply_transform(transform: Transform | None, image: Tensor, draw: int | None) -> Tensor:
-    """Apply `transform` with torch's generator set to `draw`, leaving the generator as it was."""
+def apply_transform(transform: Transform | None, sample: Any, draw: int | None) -> Any:
+    """Apply `transform` to an image, or to `(image, mask)`, with torch's generator set to `draw`, leaving the
+    generator as it was."""
     if transform is None:
-        return image
+        return sample
     if draw is None:
-        return transform(image)
+        return transform(sample)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(draw)
-        return transform(image)
+        return transform(sample)
 
 
 class DrawSampler(WeightedRandomSampler):
@@ -139,15 +141,6 @@ def balanced_weights(df: pd.DataFrame) -> np.ndarray:
     """Weights that make both labels equally likely, and the videos within each label too."""
     per_video = pd.Series(video_weights(df), index=df.index)
     return (per_video / per_video.groupby(df["label"]).transform("sum")).to_numpy()
-
-
-def identities(df: pd.DataFrame) -> list[frozenset[str]]:
-    """Who is seen in each row: `dataset/id` for every source identity, else the video itself."""
-    rows = df[["dataset", "source_ids", "video_id"]].itertuples(index=False, name=None)
-    return [
-        frozenset(f"{dataset}/{one}" for one in ids.split(",")) if ids else frozenset([video])
-        for dataset, ids, video in rows
-    ]
 
 
 class Counterparts:

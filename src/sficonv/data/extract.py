@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 
-from sficonv.data.faces import Face, FaceDetector, crop_face
+from sficonv.data.alignment import align_face
+from sficonv.data.archives import frame_number, read_archive
+from sficonv.data.detectors import DetectorName, create_detector
+from sficonv.data.faces import Face, FaceDetector, crop_face, resize
+from sficonv.data.forging import Points, add_forgeries
 from sficonv.data.manifest import atomic_file
-from sficonv.data.media import media_kind, read_image
+from sficonv.data.media import media_kind, read_image, write_png
+from sficonv.data.near import perceptual_hash
+from sficonv.data.persons import Kept, Masks, forged, keep
 from sficonv.data.source import SourceItem, text_hash
-from sficonv.data.video import Frame, iter_frames, probe, sample_times
+from sficonv.data.tracking import Tracker, look
+from sficonv.data.video import Frame, VideoInfo, iter_frames, probe, sample_times
 from sficonv.errors import MediaError
 
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How faces are found and cut; the same for all files of a prepared folder."""
+    """How faces are found and cut; the same for all files of a prepared folder. See `prepare` for each."""
 
     frames: int
     margin: float
     size: int
-    faces: Literal["largest", "all"]
+    faces: Kept
     detect: bool
     min_score: float
+    detector: DetectorName = "yunet"
+    align: bool = False
+    self_blend: int = 0
+    self_blend_points: Points = "five"
+    seed: int = 0
+    every: tuple[tuple[int, int], tuple[int, int]] | None = None
+    """Instead of `frames`: distance and number of the frames of a real and of a fake video."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +57,10 @@ class Part:
     Attributes:
         source: Path below the source folder.
         stamp: Size and time of modification of the file when it was read: a changed file is done again.
-        crops: One dictionary per crop: path, frame, time, face, box, landmarks, sha256.
+        crops: One dictionary per crop: path, frame, time, face, track, box, landmarks, sha256, phash;
+            forgeries made here have label, method, video_id and mask besides.
         sampled: Frames looked at.
-        faceless: Of these, frames without a face.
+        faceless: Of these, frames without a crop.
         problem: Reason and detail, both empty if there is none.
     """
 
@@ -59,7 +73,13 @@ class Part:
     detail: str = ""
 
 
-def prepare_item(item: SourceItem, source: str, out: Path, options: CropOptions) -> Part:
+def no_watch() -> None:
+    """Nobody needs to know that there is progress."""
+
+
+def prepare_item(
+    item: SourceItem, source: str, out: Path, options: CropOptions, progress: Callable[[], None] = no_watch
+) -> Part:
     """Find, cut and write the faces of one video or image, then its part file.
 
     Args:
@@ -67,6 +87,7 @@ def prepare_item(item: SourceItem, source: str, out: Path, options: CropOptions)
         source: The file's path below the source folder.
         out: The prepared folder.
         options: How to find and cut.
+        progress: Called after every frame.
 
     Returns:
         The part, as written.
@@ -75,48 +96,143 @@ def prepare_item(item: SourceItem, source: str, out: Path, options: CropOptions)
         OSError: The crops cannot be written (disk full, no permission).
     """
     stamp = file_stamp(item.path)
-    crops: list[dict[str, Any]] = []
-    sampled = faceless = 0
+    seen = _Seen(progress, only_largest=options.faces == "largest" and item.mask is None)
     reason = detail = ""
     try:
-        kind = media_kind(item.path)
-        for frame in _video_frames(item, options) if kind == "video" else _image_frame(item):
-            sampled += 1
-            cut = list(_cut(frame.image, options))
-            faceless += not cut
-            for number, (face, crop, landmarks) in enumerate(cut):
-                within = f"/{frame.index:06d}" if kind == "video" else ""
-                path = f"crops/{item.name}{within}_{number}.png"
-                crops.append(
-                    {
-                        "path": path,
-                        "frame": frame.index,
-                        "time": frame.time,
-                        "face": number,
-                        "box": list(face.box),
-                        "landmarks": [float(x) for x in landmarks.ravel()],
-                        "sha256": _write_png(out / path, crop),
-                    }
-                )
+        if item.members:
+            _read_sequence(item, out, options, seen)
+        elif media_kind(item.path) == "video":
+            _read_video(item, out, options, seen)
+        else:
+            frame = Frame(item.frame, math.nan, read_image(item.path))
+            _take(frame, f"crops/{item.name}", out, options, seen)
     except MediaError as error:
-        reason, detail = ("truncated" if sampled else "unreadable"), str(error)
+        reason, detail = ("truncated" if seen.sampled else "unreadable"), str(error)
     except OSError:  # the output cannot be written: nothing that another file could do better
         raise
     except Exception as error:  # whatever a decoder does on one file, the others go on
         reason, detail = "failed", f"{item.path}: {type(error).__name__}: {error}"
-    if not reason and not crops:
-        reason, detail = "no_face", f"{item.path}: no face found in {_frames_text(sampled)}"
-    elif not reason and faceless:
-        reason, detail = "some_frames_without_face", f"{item.path}: no face in {faceless} of {sampled} frames"
-    part = Part(source, stamp, crops, sampled, faceless, reason, detail)
+    crops, doubt = _choose(item, seen, options)
+    for path in {crop["path"] for crop in seen.crops} - {crop["path"] for crop in crops}:
+        (out / path).unlink()
+    faceless = seen.sampled - len({crop["frame"] for crop in crops})
+    if not reason:
+        reason, detail = doubt or _missing(item, seen, crops)
+    if options.self_blend and item.label == 0:
+        crops += add_forgeries(
+            crops, item.video_id, out, options.self_blend, options.self_blend_points, options.seed
+        )
+    part = Part(source, stamp, crops, seen.sampled, faceless, reason, detail)
     write_part(out, part)
     return part
+
+
+@dataclass
+class _Seen:
+    """What was found in a file so far."""
+
+    progress: Callable[[], None]
+    crops: list[dict[str, Any]] = field(default_factory=list)
+    sampled: int = 0
+    size: tuple[int, int] = (0, 0)  # width and height of the frames
+    tracker: Tracker | None = None  # still images have none
+    only_largest: bool = False  # the other faces of a frame are sure not to stay
+
+
+def _read_video(item: SourceItem, out: Path, options: CropOptions, seen: _Seen) -> None:
+    info = probe(item.path)
+    times = _times(info, item.label, options)
+    seen.tracker = Tracker(max_gap=max(2.0, 4 * info.duration / len(times)))
+    # One thread per worker: the workers share the processors among themselves.
+    for frame in iter_frames(item.path, times=times, threads=1):
+        _take(frame, f"crops/{item.name}/{frame.index:06d}", out, options, seen)
+
+
+def _times(info: VideoInfo, label: int, options: CropOptions) -> list[float]:
+    if options.every is None:
+        return sample_times(info, options.frames)
+    step, count = options.every[label]
+    numbers = range(0, min(step * count, info.frames), step)
+    return [number / info.fps for number in numbers]
+
+
+def _read_sequence(item: SourceItem, out: Path, options: CropOptions, seen: _Seen) -> None:
+    """Images of one face sequence in an archive: they have numbers and no times, so nothing is tracked."""
+    count = min(options.frames, len(item.members))
+    chosen = [item.members[int((i + 0.5) / count * len(item.members))] for i in range(count)]
+    numbers = {frame_number(name) for name in item.members}
+    for name, frame in read_archive(item.path, chosen):
+        index = frame.index if len(numbers) == len(item.members) else item.members.index(name)
+        _take(replace(frame, index=index), f"crops/{item.name}/{index:06d}", out, options, seen)
+
+
+def _take(frame: Frame, name: str, out: Path, options: CropOptions, seen: _Seen) -> None:
+    """Write the crops of one frame; which of them stay is decided when the last frame has been seen."""
+    seen.progress()
+    seen.sampled += 1
+    seen.size = frame.image.shape[1], frame.image.shape[0]
+    found = list(_cut(frame.image, options, seen.only_largest))
+    tracks = [-1] * len(found)
+    if seen.tracker is not None:
+        faces = [face for face, _, _ in found]
+        looks = [look(crop) for _, crop, _ in found]
+        tracks = seen.tracker.update(frame.time, [f.box for f in faces], [f.landmarks for f in faces], looks)
+    for number, ((face, crop, landmarks), track) in enumerate(zip(found, tracks, strict=True)):
+        if number and seen.only_largest:
+            break
+        path = f"{name}_{number}.png"
+        seen.crops.append(
+            {
+                "path": path,
+                "frame": frame.index,
+                "time": frame.time,
+                "face": number,
+                "track": track,
+                "box": list(face.box),
+                "landmarks": [float(x) for x in landmarks.ravel()],
+                "sha256": write_png(out / path, crop),
+                "phash": perceptual_hash(crop),
+            }
+        )
+
+
+def _choose(
+    item: SourceItem, seen: _Seen, options: CropOptions
+) -> tuple[list[dict[str, Any]], tuple[str, str] | None]:
+    """The crops that stay, and what is doubtful about the choice: reason and detail."""
+    if item.mask is None or not seen.crops:
+        return keep(seen.crops, options.faces), None
+    try:
+        masks = Masks.read(item.mask, sorted({crop["time"] for crop in seen.crops}), seen.size)
+    except Exception as error:  # whatever a decoder does on one file, the others go on
+        why = f"which face was forged is not known, so no mask decided: {error or type(error).__name__}"
+        return keep(seen.crops, options.faces), ("mask_unusable", why)
+    crops = keep(forged(seen.crops, masks), options.faces)
+    if crops:
+        return crops, None
+    return [], ("no_forged_face", f"{item.path}: none of the faces found lies where {item.mask} says")
+
+
+def _missing(item: SourceItem, seen: _Seen, crops: list[dict[str, Any]]) -> tuple[str, str]:
+    if not crops:
+        return "no_face", f"{item.path}: no face found in {_frames_text(seen.sampled)}"
+    without = seen.sampled - len({crop["frame"] for crop in crops})
+    if without:
+        nobody = len({crop["frame"] for crop in seen.crops}) + without == seen.sampled
+        who = "no face" if nobody else "this person is not seen"
+        return "some_frames_without_face", f"{item.path}: {who} in {without} of {seen.sampled} frames"
+    return "", ""
 
 
 def part_file(out: Path, source: str) -> Path:
     """Where the part of a source file lies."""
     digest = text_hash(source)
     return out / ".parts" / digest[:2] / f"{digest[2:32]}.json"
+
+
+def watch_file(out: Path, source: str) -> Path:
+    """Where the watchdog over the work on a source file leaves its note."""
+    return part_file(out, source).with_suffix(".watch")
 
 
 def write_part(out: Path, part: Part) -> None:
@@ -130,9 +246,11 @@ def write_part(out: Path, part: Part) -> None:
 def read_part(out: Path, source: str) -> Part | None:
     """Read the part of a source file; `None` if it was not finished or is damaged."""
     try:
-        return Part(**json.loads(part_file(out, source).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        part = Part(**json.loads(part_file(out, source).read_text(encoding="utf-8")))
+        sound = part.source == source and all({"path", "frame", "face"} <= crop.keys() for crop in part.crops)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
+    return part if sound else None
 
 
 def file_stamp(path: Path) -> str:
@@ -149,8 +267,13 @@ def start_worker() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    limit_threads()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def limit_threads() -> None:
+    """One thread: the processes share the processors among themselves."""
+    cv2.setNumThreads(1)
 
 
 def _end_with_parent() -> None:
@@ -160,48 +283,38 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _image_frame(item: SourceItem) -> Iterator[Frame]:
-    yield Frame(item.frame, math.nan, read_image(item.path))
-
-
-def _video_frames(item: SourceItem, options: CropOptions) -> Iterator[Frame]:
-    times = sample_times(probe(item.path), options.frames)
-    # One thread per worker: the workers share the processors among themselves.
-    return iter_frames(item.path, times=times, threads=1)
-
-
-def _cut(image: np.ndarray, options: CropOptions) -> Iterator[tuple[Face, np.ndarray, np.ndarray]]:
-    faces = _detector(options.min_score)(image)
+def _cut(
+    image: np.ndarray, options: CropOptions, only_largest: bool
+) -> Iterator[tuple[Face, np.ndarray, np.ndarray]]:
+    """The faces of an image, largest first, with their crops and the landmarks in these."""
+    detector = _detector(options.detector, options.min_score)
+    faces = detector(image)
+    # A second look straightens what the first leaves, and only the alignment needs it.
+    passes = 2 if options.align else 1
+    refined = (
+        detector.refine(image, face, passes=0 if number and only_largest else passes)
+        for number, face in enumerate(faces)
+    )
     if not options.detect:
-        yield _whole(image, faces, options.size)
+        yield _whole(image, next(refined, None), options.size)
         return
-    for face in faces if options.faces == "all" else faces[:1]:
-        yield face, *crop_face(image, face, margin=options.margin, size=options.size)
+    cut = align_face if options.align else crop_face
+    for face in refined:
+        yield face, *cut(image, face, margin=options.margin, size=options.size)
 
 
-def _whole(image: np.ndarray, faces: list[Face], size: int) -> tuple[Face, np.ndarray, np.ndarray]:
+def _whole(image: np.ndarray, face: Face | None, size: int) -> tuple[Face, np.ndarray, np.ndarray]:
     """The image is a crop already: resized to the square, landmarks where the detector finds a face."""
     height, width = image.shape[:2]
-    shrinking = size < max(height, width)
-    crop = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-    points = faces[0].landmarks if faces else np.full((5, 2), np.nan, np.float32)
-    score = faces[0].score if faces else math.nan
-    box = (0.0, 0.0, float(width), float(height))
-    return Face(box, points, score), crop, points * np.array([size / width, size / height], np.float32)
+    points = np.full((5, 2), np.nan, np.float32) if face is None else face.landmarks
+    score = math.nan if face is None else face.score
+    whole = Face((0.0, 0.0, float(width), float(height)), points, score)
+    return whole, resize(image, (size, size)), points * np.array([size / width, size / height], np.float32)
 
 
 @cache
-def _detector(min_score: float) -> FaceDetector:
-    return FaceDetector(min_score=min_score)
-
-
-def _write_png(file: Path, crop: np.ndarray) -> str:
-    sound, data = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
-    if not sound:
-        raise ValueError("PNG encoding failed")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data.tobytes())
-    return hashlib.sha256(data.tobytes()).hexdigest()
+def _detector(name: DetectorName, min_score: float) -> FaceDetector:
+    return create_detector(name, min_score=min_score)
 
 
 def _frames_text(sampled: int) -> str:

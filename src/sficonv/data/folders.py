@@ -11,17 +11,17 @@ from typing import Literal
 
 from sficonv.data.media import VIDEO_SUFFIXES, is_folder, walk_media
 from sficonv.data.protocols import split_by_identity
-from sficonv.data.source import Source, SourceItem, with_clean_texts
+from sficonv.data.source import Source, SourceItem, with_clean_texts, with_distinct_names
 from sficonv.errors import DataError
 
-_LABELS = {
+LABEL_WORDS = {
     **dict.fromkeys(("real", "reals", "original", "originals", "authentic"), 0),
     **dict.fromkeys(("pristine", "genuine", "bonafide"), 0),
     **dict.fromkeys(("fake", "fakes", "manipulated", "deepfake", "deepfakes"), 1),
     **dict.fromkeys(("synthetic", "forged", "altered", "spoof"), 1),
 }
 _NUMBERS = {"0": 0, "1": 1}
-_SPLITS = {
+SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -105,7 +105,7 @@ def read_folder(
             "every image is taken for a video of its own; if the images of one folder are frames of one "
             "video, say video_folders=True (--video-folders), else they land in several splits"
         )
-    items, split_note = _with_splits(_with_distinct_names(items), split_fractions)
+    items, split_note = with_splits(with_distinct_names(items), split_fractions)
     return Source("folder", dataset, items, [*notes, *split_note])
 
 
@@ -116,14 +116,14 @@ def _read_words(root: Path, parent: Path) -> _Words:
     below: list[str] = []
     for part in parent.parts:
         words = re.split(r"[_\- ]+", part.lower())
-        known = all(word in _LABELS or word in _SPLITS or word in _NUMBERS for word in words)
+        known = all(word in LABEL_WORDS or word in SPLIT_WORDS or word in _NUMBERS for word in words)
         numbered = len(words) == 1 and words[0] in _NUMBERS
         if not known or (numbered and (labels or numbers)):
             if labels or numbers:
                 below.append(part)
             continue
-        said = {_LABELS[word] for word in words if word in _LABELS}
-        splits |= {_SPLITS[word] for word in words if word in _SPLITS}
+        said = {LABEL_WORDS[word] for word in words if word in LABEL_WORDS}
+        splits |= {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
         if len(said | set(labels.values())) > 1 or len(splits) > 1:
             raise DataError(f"{root / parent}: its folder names say two different things; rename one")
         if said:
@@ -202,26 +202,10 @@ def _compile(video_pattern: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _with_distinct_names(items: list[SourceItem]) -> list[SourceItem]:
-    """a.jpg and a.png in one folder, or a.mp4 beside a folder a: keep both, told apart by their suffix."""
-    times = Counter(item.name for item in items)
-    folders = {item.name.rpartition("/")[0] for item in items}  # where a video of this name puts its crops
-    taken = folders | set(times)
-    distinct: list[SourceItem] = []
-    for item in items:
-        name = item.name
-        if times[name] > 1 or name in folders:
-            name += item.path.suffix.replace(".", "_")
-            while name in taken:
-                name += "_"
-            taken.add(name)
-        distinct.append(replace(item, name=name))
-    return distinct
-
-
-def _with_splits(
+def with_splits(
     items: list[SourceItem], fractions: Sequence[float] | None
 ) -> tuple[list[SourceItem], list[str]]:
+    """Items for which nothing says a split get one by identity, all or none; and a note on that."""
     if fractions is None:
         return items, []
     without = sum(not item.split for item in items)

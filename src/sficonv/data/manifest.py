@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,14 +41,45 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
+# `prepare` writes more columns, which tables from elsewhere need not have, among them `phash` (16 hexadecimal
+# digits, see `near.py`) and `official_split` (of the published lists, or empty).
+
+_METADATA = b"sficonv"
 
 
-def write_manifest(folder: str | Path, df: pd.DataFrame) -> Path:
-    """Write `manifest.parquet` into a folder: the old file or the new one is there, never half of one.
+@dataclass(frozen=True)
+class Protocol:
+    """What the split column of a manifest means; it is stored in the Parquet file and travels with it.
+
+    Attributes:
+        name: "official", "identity", "paper", "leave-one-out", or how `prepare` came by the splits.
+        statement: The rule, in a sentence or two for people.
+        leaky: Whether the rule itself puts the same footage into several splits. Figures on such a split are
+            comparable with the paper's and with nothing else.
+        seed: Seed of what was drawn at random; `None` where nothing was.
+        drawn_from: `manifest_hash` of the manifest that was split again; "" for one of `prepare`.
+    """
+
+    name: str
+    statement: str
+    leaky: bool = False
+    seed: int | None = None
+    drawn_from: str = ""
+
+    def __str__(self) -> str:
+        return f"{'LEAKY ' if self.leaky else ''}protocol {self.name!r}: {self.statement}"
+
+
+def write_manifest(
+    folder: str | Path, df: pd.DataFrame, *, protocol: Protocol | None = None, name: str = MANIFEST_NAME
+) -> Path:
+    """Write a manifest into a folder: the old file or the new one is there, never half of one.
 
     Args:
         folder: An existing folder.
         df: A table with `COLUMNS`; columns beyond those are kept.
+        protocol: What the split column means; stored with the table.
+        name: File name.
 
     Returns:
         The file written.
@@ -58,16 +92,19 @@ def write_manifest(folder: str | Path, df: pd.DataFrame) -> Path:
         >>> write_manifest(tempfile.mkdtemp(), pd.DataFrame(columns=COLUMNS)).name
         'manifest.parquet'
     """
-    file = Path(folder) / MANIFEST_NAME
+    file = Path(folder) / name
     _check_columns(df.columns, file)
     extra = [name for name in df.columns if name not in COLUMNS]
     try:
         table = pa.Table.from_pandas(df[list(COLUMNS)], schema=SCHEMA, preserve_index=False)
-        for name in extra:
-            table = table.append_column(name, pa.array(df[name], from_pandas=True))
+        for column in extra:
+            table = table.append_column(column, pa.array(df[column], from_pandas=True))
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
         raise DataError(f"{file}: the table cannot be written: {error}") from error
     _check_values(df, file)
+    if protocol is not None:
+        stored = json.dumps({"protocol": asdict(protocol)})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: stored})
     with atomic_file(file) as temporary:
         pq.write_table(table, temporary)
     return file
@@ -77,7 +114,7 @@ def read_manifest(folder: str | Path) -> pd.DataFrame:
     """Read the manifest of a prepared folder.
 
     Args:
-        folder: The folder that `prepare` wrote, or its `manifest.parquet`.
+        folder: The folder that `prepare` wrote, or one of its manifests, such as one that `split` wrote.
 
     Returns:
         A table with `COLUMNS` (and any further ones), one row per crop.
@@ -92,9 +129,7 @@ def read_manifest(folder: str | Path) -> pd.DataFrame:
         >>> len(read_manifest(folder))
         0
     """
-    file = Path(folder)
-    if file.is_dir():
-        file = file / MANIFEST_NAME
+    file = manifest_file(folder)
     if not file.is_file():
         raise DataError(
             f"{file}: no such file; prepare the data first: sficonv prepare SOURCE --out {folder}"
@@ -114,6 +149,41 @@ def read_manifest(folder: str | Path) -> pd.DataFrame:
     df = known.to_pandas()
     _check_values(df, file)
     return df
+
+
+def read_protocol(data: str | Path) -> Protocol | None:
+    """What the split column of a manifest means, as far as whoever wrote it has said so.
+
+    Args:
+        data: A prepared folder, or one of its manifests.
+
+    Returns:
+        The protocol, or `None` for a manifest from elsewhere.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> table = pd.DataFrame(columns=COLUMNS)
+        >>> _ = write_manifest(folder, table, protocol=Protocol("official", "the published lists"))
+        >>> print(read_protocol(folder))
+        protocol 'official': the published lists
+    """
+    try:
+        metadata = pq.read_schema(manifest_file(data)).metadata or {}
+        stored: dict[str, Any] = json.loads(metadata[_METADATA])["protocol"]
+        return Protocol(**stored)
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
+        return None
+
+
+def manifest_file(data: str | Path) -> Path:
+    """The manifest that `data` names: the file itself, or that of a prepared folder."""
+    return Path(data) / MANIFEST_NAME if Path(data).is_dir() else Path(data)
+
+
+def prepared_folder(data: str | Path) -> Path:
+    """The folder that the paths of a manifest are relative to."""
+    return manifest_file(data).parent
 
 
 def manifest_hash(df: pd.DataFrame) -> str:
@@ -140,50 +210,13 @@ def manifest_hash(df: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
 
 
-def check_manifest(df: pd.DataFrame) -> list[str]:
-    """Look for leaks between splits and for splits that cannot be used.
-
-    Args:
-        df: A manifest, or several concatenated.
-
-    Returns:
-        Findings in plain words; empty if there are none.
-
-    Example:
-        >>> check_manifest(pd.DataFrame(columns=COLUMNS))
-        []
-    """
-    findings: list[str] = []
-    named = df[df["split"] != ""]
-    crossing = _values_in_several_splits(named["video_id"], named["split"])
-    if crossing:
-        findings.append(f"{len(crossing)} videos are in more than one split: {_some(crossing)}")
-    ids = named[["dataset", "source_ids", "split"]].drop_duplicates()
-    ids = ids.assign(one=ids["source_ids"].str.split(",")).explode("one")
-    ids = ids[ids["one"].fillna("") != ""]
-    people = ids["dataset"] + "/" + ids["one"]  # person 134 of two datasets is two people
-    crossing = _values_in_several_splits(people, ids["split"])
-    if crossing:
-        findings.append(
-            f"{len(crossing)} source identities are in more than one split: {_some(crossing)}; "
-            "figures on these splits are too good"
-        )
-    copies = df[df.duplicated("sha256", keep=False)].groupby("sha256")
-    if len(copies):
-        across_splits = copies["split"].nunique() > 1
-        across_labels = copies["label"].nunique() > 1
-        first = copies["path"].first()
-        if across_splits.any():
-            paths = first[across_splits].tolist()
-            findings.append(f"{len(paths)} identical crops are in more than one split: {_some(paths)}")
-        if across_labels.any():
-            paths = first[across_labels].tolist()
-            findings.append(f"{len(paths)} identical crops are both real and fake: {_some(paths)}")
-    for split, labels in named.groupby("split")["label"]:
-        if labels.nunique() == 1:
-            missing = "fake" if labels.iloc[0] == 0 else "real"
-            findings.append(f"split {split!r} has no {missing} crops: AUC is undefined there")
-    return findings
+def identities(df: pd.DataFrame) -> list[frozenset[str]]:
+    """Who is seen in each row: `dataset/id` for every source identity, else the video itself."""
+    rows = df[["dataset", "source_ids", "video_id"]].itertuples(index=False, name=None)
+    return [
+        frozenset(f"{dataset}/{one}" for one in ids.split(",")) if ids else frozenset([video])
+        for dataset, ids, video in rows
+    ]
 
 
 @contextmanager
@@ -214,21 +247,17 @@ def _check_values(df: pd.DataFrame, file: Path) -> None:
     if not df["label"].isin([0, 1]).all():
         raise DataError(f"{file}: label must be 0 (real) or 1 (fake)")
     if wrong := sorted(set(df["split"]) - set(SPLITS)):
-        raise DataError(f"{file}: split must be train, val, test or empty, not {_some(wrong)}")
+        raise DataError(f"{file}: split must be train, val, test or empty, not {some(wrong)}")
     if df["path"].duplicated().any():
         raise DataError(
-            f"{file}: paths occur twice: {_some(df.loc[df['path'].duplicated(), 'path'].tolist())}"
+            f"{file}: paths occur twice: {some(df.loc[df['path'].duplicated(), 'path'].tolist())}"
         )
     outside = [p for p in df["path"] if p.startswith("/") or "\\" in p or ".." in p.split("/")]
     if outside:
-        raise DataError(f"{file}: paths must be relative, with /, inside the folder: {_some(outside)}")
+        raise DataError(f"{file}: paths must be relative, with /, inside the folder: {some(outside)}")
 
 
-def _values_in_several_splits(values: pd.Series, splits: pd.Series) -> list[str]:
-    counts = splits.groupby(values).nunique()
-    return sorted(counts.index[counts > 1].tolist())
-
-
-def _some(values: list[str], most: int = 3) -> str:
+def some(values: list[str], most: int = 3) -> str:
+    """The first values of a list and how many more there are, for a message."""
     more = f" and {len(values) - most} more" if len(values) > most else ""
     return ", ".join(map(str, values[:most])) + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -97,6 +98,28 @@ def read_image(path: str | Path, *, max_pixels: int = 64_000_000) -> np.ndarray:
     except Exception as error:  # decoders raise anything at all on damaged files
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise MediaError(f"{path}: the image is damaged or truncated ({reason})") from error
+
+
+def write_png(file: Path, image: np.ndarray) -> str:
+    """Write an image without loss, making the folder where it is missing.
+
+    Args:
+        file: Where.
+        image: uint8, RGB `(H, W, 3)` or grey `(H, W)`.
+
+    Returns:
+        SHA-256 of the file in hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    ordered = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    sound, data = cv2.imencode(".png", ordered)
+    if not sound:
+        raise ValueError(f"{file}: PNG encoding failed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data.tobytes())
+    return hashlib.sha256(data.tobytes()).hexdigest()
 
 
 def media_kind(path: str | Path) -> Literal["image", "video"]:

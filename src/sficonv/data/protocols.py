@@ -1,60 +1,16 @@
-"""Which video belongs to which split: the official FaceForensics++ lists, or a split of our own."""
+"""Which video belongs to which split, where no official list says it: a split of our own."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-
-from sficonv.errors import DataError
 
 SPLIT_NAMES = ("train", "val", "test")
 
 
-def read_ffpp_splits(root: Path) -> dict[str, str]:
-    """The official split of each FaceForensics++ video id, from `splits/{train,val,test}.json`.
-
-    Args:
-        root: The folder with `original_sequences`; the lists are looked for in `splits` and
-            `dataset/splits` below it.
-
-    Returns:
-        id -> split; empty where there are no lists.
-
-    Raises:
-        DataError: A list is not the JSON it should be, or an id is in two of them.
-    """
-    split_of: dict[str, str] = {}
-    for folder in (root / "splits", root / "dataset" / "splits"):
-        for split in SPLIT_NAMES:
-            file = folder / f"{split}.json"
-            if not file.is_file():
-                continue
-            for name in _ids(file):
-                if split_of.setdefault(name, split) != split:
-                    raise DataError(f"{file}: id {name} is also in the {split_of[name]} list")
-        if split_of:
-            break
-    return split_of
-
-
-def _ids(file: Path) -> list[str]:
-    try:
-        pairs = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not readable as JSON ({error})") from error
-    sound = isinstance(pairs, list) and all(
-        isinstance(pair, list) and pair and all(isinstance(name, str) for name in pair) for pair in pairs
-    )
-    if not sound:
-        raise DataError(f'{file}: expected a list of pairs of ids such as ["071", "054"]')
-    return [name for pair in pairs for name in pair]
-
-
 def split_by_identity(
-    source_ids: Sequence[Sequence[str]], labels: Sequence[int], fractions: Sequence[float]
+    source_ids: Sequence[Sequence[str]], labels: Sequence[int], fractions: Sequence[float], *, seed: int = 0
 ) -> list[str]:
     """Split items so that no identity is on two sides, the same way at every run.
 
@@ -67,6 +23,7 @@ def split_by_identity(
         source_ids: Identities of each item.
         labels: 0 or 1 for each item.
         fractions: Of train, val and test; they sum to 1.
+        seed: Another one gives another order of the groups.
 
     Returns:
         "train", "val" or "test" for each item.
@@ -88,8 +45,9 @@ def split_by_identity(
     for group, items in members.items():
         kinds[frozenset(labels[i] for i in items)].append(group)
     split_of: dict[str, str] = {}
+    salt = f"{seed}\t" if seed else ""
     for names in kinds.values():
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        names.sort(key=lambda name: hashlib.sha256(f"{salt}{name}".encode()).hexdigest())
         split_of.update(zip(names, _cut(len(names), fractions), strict=True))
     return [split_of[group] for group in groups]
 

@@ -45,6 +45,11 @@ class Reader:
             self._start = self._pushed_back.pts or 0
         self._keyframes, self._period, self._last = self._read_index()
 
+    @property
+    def uneven(self) -> bool:
+        """Whether an index of all frames says that they follow one another at changing distances."""
+        return len(self._stream.index_entries) == self._stream.frames > 1 and math.isinf(self._period)
+
     def _read_index(self) -> tuple[list[int], float, float]:
         """Times of the keyframes, and where all frames follow one another evenly: the period, the last time.
 
@@ -176,7 +181,8 @@ class Reader:
             return
         message = f"{self.path}: damaged or truncated: decoded {self.reached:.1f} s"
         message += f" of {self.expected:.1f} s" if self.expected else ""
-        raise MediaError(message + (f", {self._errors} damaged pieces left out" if self._errors else ""))
+        pieces = "1 damaged piece" if self._errors == 1 else f"{self._errors} damaged pieces"
+        raise MediaError(message + (f", {pieces} left out" if self._errors else ""))
 
     def _seconds(self, timestamp: int) -> float:
         return (timestamp - self._start) * self._tick
@@ -229,13 +235,16 @@ def stream_duration(stream: VideoStream) -> float:
 
 
 def demuxed_duration(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds to the last packet, found by reading (not decoding) the rest of the file."""
+    """Seconds to the end of the last frame, found by reading (not decoding) the rest of the file."""
     from av.error import FFmpegError
 
-    last = stream.start_time or 0
+    last, shown = stream.start_time or 0, 0
     try:
         for packet in container.demux(stream):
-            last = max(last, packet.pts or 0)
+            if packet.pts is not None and packet.pts >= last:
+                last, shown = packet.pts, packet.duration or 0
     except FFmpegError:
         pass
-    return (last - (stream.start_time or 0)) * _tick(stream)
+    return (last - (stream.start_time or 0)) * _tick(stream) + (
+        shown * _tick(stream) or 1 / frame_rate(stream)
+    )

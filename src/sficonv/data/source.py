@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +29,10 @@ class SourceItem:
         kind: By its suffix; what it really is shows when it is read.
         name: Where its crops go, relative and without suffix; unique.
         frame: For an image: its number in the video.
+        official_split: The split in the lists published with the data set, "" where there is none. `split`
+            may differ, for example where everything is put into one split.
+        mask: Of a fake: the video or image that shows in white where it was forged; `None`: there is none.
+        members: For an archive: the names in it of the frames of one sequence, in order.
     """
 
     path: Path
@@ -40,6 +46,34 @@ class SourceItem:
     kind: Literal["image", "video"]
     name: str = ""
     frame: int = 0
+    official_split: str = ""
+    mask: Path | None = None
+    members: tuple[str, ...] = ()
+
+
+def source_key(item: SourceItem, root: Path) -> str:
+    """What identifies an item below the source `root`, unique and the same at every run.
+
+    Args:
+        item: An item that was read from `root`.
+        root: The folder, or the list file, that was read.
+
+    Returns:
+        The path below the folder (of a list: below the list's folder; the whole path where it lies
+        elsewhere), for a sequence in an archive followed by `!` and the folder inside.
+
+    Example:
+        >>> item = SourceItem(Path("d/real/a.jpg"), 0, "d", "real", "", "d/a", (), "", "image")
+        >>> source_key(item, Path("d"))
+        'real/a.jpg'
+    """
+    path = item.path.as_posix()
+    for base in (root, root.parent):  # a list's paths are relative to the folder that it lies in
+        prefix = base.as_posix().rstrip("/") + "/"
+        if path.startswith(prefix):
+            path = path.removeprefix(prefix)
+            break
+    return f"{path}!{item.members[0].rpartition('/')[0]}" if item.members else path
 
 
 def with_clean_texts(item: SourceItem) -> SourceItem:
@@ -48,6 +82,10 @@ def with_clean_texts(item: SourceItem) -> SourceItem:
     File names may hold bytes that are not UTF-8 (Python shows them as lone surrogates), backslashes, or
     fill all 255 bytes, so that no room is left for the number of the crop. `path` stays as it is.
     """
+    texts = (item.dataset, item.method, item.video_id, item.name, *item.source_ids)
+    plain = all(map(str.isascii, texts)) and "\\" not in item.name and len(item.name) <= _LONGEST_COMPONENT
+    if plain and not {".", ".."} & set(item.name.split("/")):
+        return item  # nearly all, and there may be a hundred thousand
     return replace(
         item,
         dataset=clean_text(item.dataset),
@@ -56,6 +94,23 @@ def with_clean_texts(item: SourceItem) -> SourceItem:
         source_ids=tuple(map(clean_text, item.source_ids)),
         name="/".join(map(_clean_component, item.name.split("/"))),
     )
+
+
+def with_distinct_names(items: list[SourceItem]) -> list[SourceItem]:
+    """a.jpg and a.png in one folder, or a.mp4 beside a folder a: keep both, told apart by their suffix."""
+    times = Counter(item.name for item in items)
+    folders = {item.name.rpartition("/")[0] for item in items}  # where a video of this name puts its crops
+    taken = folders | set(times)
+    distinct: list[SourceItem] = []
+    for item in items:
+        name = item.name
+        if times[name] > 1 or name in folders:
+            name += item.path.suffix.replace(".", "_")
+            while name in taken:
+                name += "_"
+            taken.add(name)
+        distinct.append(replace(item, name=name))
+    return distinct
 
 
 def clean_text(text: str) -> str:
@@ -77,6 +132,29 @@ def _clean_component(component: str) -> str:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """How many videos there should be of one kind, according to whoever published the data set.
+
+    Attributes:
+        method: As in `SourceItem`; "real" for real.
+        label: 0 = real, 1 = fake.
+        compression: As in `SourceItem`.
+        count: Videos (image sets: images) in the complete data set.
+        origin: Where the number comes from, in words.
+        splits: How many of them are in which official split, as far as that is known.
+        missing: Names known not to be there; empty where only the count is known.
+    """
+
+    method: str
+    label: int
+    count: int
+    origin: str
+    compression: str = ""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """What was found below a root: the items, and what a person should know about how it was read."""
 
@@ -84,3 +162,4 @@ class Source:
     dataset: str
     items: list[SourceItem]
     notes: list[str]
+    expected: list[Expectation] = field(default_factory=list)

@@ -1,15 +1,19 @@
 """Augmentations on uint8 tensors, drawn from torch's generator.
 
 Given a pair stacked as `(2, 3, H, W)`, every transform uses the same parameters for both images: a
-real face and its forgery then differ in nothing but the forgery. Normalisation is not done here;
+real face and its forgery then differ in nothing but the forgery. Given `(images, Mask)` with torchvision's
+`tv_tensors.Mask`, the mask moves with the images and keeps its values. Normalisation is not done here;
 the batch goes through `sficonv.models.to_input`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.tv_tensors import Mask
 
 
 def paper_train(size: int = 256) -> v2.Compose:
@@ -45,41 +49,50 @@ def evaluation(size: int = 256) -> v2.Transform:
     return v2.Resize((size, size), antialias=True)
 
 
-class DownUp(nn.Module):
+class DownUp(v2.Transform):
     """Shrink by a random factor and enlarge again, as small faces in a frame look once cropped.
 
     Args:
         smallest, largest: range of the factor, each in (0, 1].
 
-    `(..., 3, H, W)` uint8 to the same shape.
+    `(..., 3, H, W)` uint8 to the same shape; a mask stays as it is.
     """
 
     def __init__(self, smallest: float, largest: float) -> None:
         super().__init__()
         self.smallest, self.largest = smallest, largest
 
-    def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         factor = self.smallest + (self.largest - self.smallest) * torch.rand(()).item()
         # Antialiasing off now and then: real pipelines contain both kinds of scaler.
-        antialias = bool(torch.rand(()) < 0.8)
-        small = v2.functional.resize(
-            images, [max(1, int(height * factor)), max(1, int(width * factor))], antialias=antialias
-        )
-        return v2.functional.resize(small, [height, width], antialias=antialias)
+        return {"factor": factor, "antialias": bool(torch.rand(()) < 0.8)}
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        if isinstance(inpt, Mask):
+            return inpt
+        height, width = inpt.shape[-2:]
+        size = [max(1, int(side * params["factor"])) for side in (height, width)]
+        small = v2.functional.resize(inpt, size, antialias=params["antialias"])
+        return v2.functional.resize(small, [height, width], antialias=params["antialias"])
 
 
-class UniformNoise(nn.Module):
+class UniformNoise(v2.Transform):
     """Add noise of a random strength up to `strength` grey levels to uint8 images `(..., 3, H, W)`.
 
-    The noise itself differs between the images of a pair, as sensor noise would; its strength does not.
+    The noise itself differs between the images of a pair, as sensor noise would; its strength does not. A
+    mask stays as it is.
     """
 
     def __init__(self, strength: int) -> None:
         super().__init__()
         self.strength = strength
 
-    def forward(self, images: Tensor) -> Tensor:
-        reach = int(torch.randint(1, self.strength + 1, ()))
-        noise = torch.randint(-reach, reach + 1, images.shape, dtype=torch.int16)
-        return (images.to(torch.int16) + noise).clamp_(0, 255).to(torch.uint8)
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"reach": int(torch.randint(1, self.strength + 1, ()))}
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        if isinstance(inpt, Mask):
+            return inpt
+        reach = params["reach"]
+        noise = torch.randint(-reach, reach + 1, inpt.shape, dtype=torch.int16)
+        return (inpt.to(torch.int16) + noise).clamp_(0, 255).to(torch.uint8)

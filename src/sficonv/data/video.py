@@ -76,15 +76,18 @@ def probe(path: str | Path) -> VideoInfo:
         25.0
     """
     with open_video(Path(path)) as (container, stream):
-        first = Reader(Path(path), container, stream).read()
+        reader = Reader(Path(path), container, stream)
+        first = reader.read()
         if first is None:
             raise MediaError(f"{path}: no frame of the video can be decoded (damaged or truncated)")
         rotation = first.rotation
         width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
         fps = frame_rate(stream)
         duration = stream_duration(stream) or (container.duration or 0) / 1e6
-        if duration <= 0:  # recorded live: nobody wrote the length down
-            duration = demuxed_duration(container, stream) + 1 / fps
+        # Recorded live: nobody wrote the length down. At a variable rate it may have been counted in the
+        # order of decoding, in which the last frame shown is not the last one.
+        if duration <= 0 or reader.uneven:
+            duration = max(duration, demuxed_duration(container, stream))
         frames = stream.frames or max(1, round(duration * fps))
         return VideoInfo(Path(path), width, height, fps, duration, frames, rotation)
 

@@ -10,24 +10,28 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from sficonv.data.extract import CropOptions, Part, file_stamp, prepare_item, start_worker
+from sficonv.data.extract import CropOptions, Part, file_stamp, prepare_item, start_worker, watch_file
 from sficonv.data.source import SourceItem
+from sficonv.data.watchdog import hung, watchdog
 
 
 def run_items(
-    todo: dict[str, SourceItem], out: Path, options: CropOptions, workers: int | None
+    todo: dict[str, SourceItem], out: Path, options: CropOptions, workers: int | None, timeout: float = 0
 ) -> Iterator[Part]:
-    """Run `prepare_item` on every item.
+    """Run `prepare_item` on every item, in processes of this machine.
 
     Args:
         todo: The items by their path below the source folder.
         out: The prepared folder.
         options: How to find and cut faces.
         workers: Processes; `None`: one per processor; 0: work in this process.
+        timeout: Seconds without a frame after which a process is ended; 0: never. Without processes there is
+            none to end and no limit.
 
     Yields:
         The parts in the order in which they are finished. An item that kills its process, even when it
-        runs alone, gives a part with the reason "crashed"; such a part is not written to disk.
+        runs alone, gives a part with the reason "crashed", and one that hangs a part with the reason
+        "timeout"; such parts are not written to disk.
 
     Raises:
         OSError: The crops cannot be written.
@@ -39,27 +43,46 @@ def run_items(
         return
     left = dict(todo)
     while left:
-        suspects: list[str] = []
-        for name, part in _run_pool(left, out, options, min(workers, len(left))):
+        lost: list[str] = []
+        for name, part in _run_pool(left, out, options, min(workers, len(left)), timeout):
             if part is None:
-                suspects.append(name)
+                lost.append(name)
                 continue
             del left[name]
             yield part
-        # A worker died, taking the pool with it: try what was in flight alone to find the culprit.
-        for name in suspects:
+        # A worker ended, taking the pool with it. One that hung has said so; else try what was in flight
+        # alone to find the culprit.
+        slow = [name for name in lost if hung(watch_file(out, name))]
+        for name in slow:
+            yield timed_out(name, left.pop(name), timeout)
+        for name in [] if slow else lost:
             item = left.pop(name)
-            [(_, part)] = _run_pool({name: item}, out, options, 1)
-            yield part or Part(
-                name,
-                file_stamp(item.path),
-                reason="crashed",
-                detail=f"{item.path}: the decoder crashed on this file (or memory ran out)",
-            )
+            [(_, part)] = _run_pool({name: item}, out, options, 1, timeout)
+            if part is None and hung(watch_file(out, name)):
+                part = timed_out(name, item, timeout)
+            yield part or crashed(name, item)
+
+
+def work(item: SourceItem, name: str, out: Path, options: CropOptions, timeout: float) -> Part:
+    """What a process of any engine does with one item: `prepare_item`, ended if it hangs."""
+    with watchdog(watch_file(out, name), timeout) as progress:
+        return prepare_item(item, name, out, options, progress)
+
+
+def crashed(name: str, item: SourceItem) -> Part:
+    """The part of an item that ended its process."""
+    detail = f"{item.path}: the decoder crashed on this file (or memory ran out)"
+    return Part(name, file_stamp(item.path), reason="crashed", detail=detail)
+
+
+def timed_out(name: str, item: SourceItem, timeout: float) -> Part:
+    """The part of an item that hung."""
+    detail = f"{item.path}: no frame for {timeout:g} s, so it was given up (see the option timeout)"
+    return Part(name, file_stamp(item.path), reason="timeout", detail=detail)
 
 
 def _run_pool(
-    todo: dict[str, SourceItem], out: Path, options: CropOptions, workers: int
+    todo: dict[str, SourceItem], out: Path, options: CropOptions, workers: int, timeout: float
 ) -> Iterator[tuple[str, Part | None]]:
     """Work through `todo` with one pool of processes; `None` for what was in flight when it broke."""
     queue = iter(list(todo.items()))
@@ -69,7 +92,7 @@ def _run_pool(
         _check_start(pool)
         while True:
             for name, item in islice(queue, 2 * workers - len(flying)):
-                flying[pool.submit(prepare_item, item, name, out, options)] = name
+                flying[pool.submit(work, item, name, out, options, timeout)] = name
             if not flying:
                 return
             for future in wait(flying, return_when=FIRST_COMPLETED).done:

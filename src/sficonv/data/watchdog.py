@@ -1,0 +1,54 @@
+"""Ending a process that hangs, even inside a decoder that never gives control back to Python."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def watchdog(note: Path, seconds: float) -> Iterator[Callable[[], None]]:
+    """End this process when for so long nobody says that there is progress.
+
+    `faulthandler` does it from a thread of its own that needs no interpreter lock, so code that blocks in a
+    system call, or never returns from a library, ends too. What it was doing is left in a file.
+
+    Args:
+        note: File that exists while the block runs; it stays, and holds where the process was, if that hung.
+        seconds: Time without progress; 0: no limit.
+
+    Yields:
+        The function to call on progress.
+
+    Example:
+        >>> import tempfile
+        >>> with watchdog(Path(tempfile.mkdtemp()) / "note", 60) as progress:
+        ...     progress()
+    """
+    if not seconds:
+        yield lambda: None
+        return
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with note.open("w", encoding="utf-8") as file:
+
+        def progress() -> None:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+
+        progress()
+        try:
+            yield progress
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    note.unlink(missing_ok=True)
+
+
+def hung(note: Path) -> bool:
+    """Whether a process that has ended was ended by its watchdog; the note is removed then."""
+    try:
+        found = note.stat().st_size > 0
+    except OSError:
+        return False
+    note.unlink(missing_ok=True)
+    return found
