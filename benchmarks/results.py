@@ -1,51 +1,16 @@
-"""Vanilla against SFIC on small real data: trains every cell, evaluates it, and writes docs/results.md.
+"""Vanilla against SFIC on small real data: trains every cell, judges it, and writes docs/results.md.
 
     python benchmarks/results.py PREPARED --out runs/results
 
 PREPARED holds the prepared folders `ffpp`, `crops128`, `celebdf`, `ffhq`, `celeba`, `london` (README of this
-folder: how they are made). Finished cells are not run again, so the script can be interrupted, and run
-again with more seeds. Every cell trains for one epoch and is judged at its end: nothing is selected, so the
-FaceForensics++ validation identities and Celeb-DF are both unseen.
+folder: how they are made). It can be interrupted, and run again with more seeds.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import platform
-import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from small_data import Cell, budget_text, parse, run_cells, table, write_between
 
-import numpy as np
-import pandas as pd
-
-from sficonv.data.manifest import read_manifest, write_manifest
-from sficonv.evaluation.evaluate import evaluate
-from sficonv.training import train
-
-EXTRA = ("ffhq", "celeba", "london")
-SETS = {
-    "ffpp_c23": "FF++ c23 val",
-    "ffpp_c40": "FF++ c40 val",
-    "celebdf": "Celeb-DF (cross-dataset)",
-}
-FRAMES_JUDGED = 8
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of the table."""
-
-    label: str
-    model: str
-    pretrained: bool
-    options: dict[str, Any] = field(default_factory=dict)
-
-
+MARKS = ("<!-- table: written by benchmarks/results.py -->", "<!-- end of table -->")
 CELLS = {
     "lite0-pre": Cell("EfficientNet-Lite0", "efficientnet_lite0", True),
     "sfic-lite0-pre": Cell("SFIC-EfficientNet-Lite0", "sfic_efficientnet_lite0", True),
@@ -66,137 +31,15 @@ CELLS = {
 }
 
 
-def judged_rows(folder: Path, split: str, compression: str | None = None) -> pd.DataFrame:
-    """Rows of one split with at most `FRAMES_JUDGED` evenly spaced crops per video."""
-    rows = read_manifest(folder)
-    rows = rows[rows["split"] == split]
-    if compression:
-        rows = rows[rows["compression"] == compression]
-    rank = rows.groupby("video_id").cumcount()
-    size = rows.groupby("video_id")["video_id"].transform("size")
-    step = np.ceil(size / FRAMES_JUDGED).astype(int)
-    return rows[rank % step == 0]
-
-
-def make_data(prepared: Path, out: Path) -> dict[str, Path]:
-    """Manifests for the runs: all training crops, and a few crops of each judged video."""
-    ffpp = read_manifest(prepared / "ffpp")
-    c23, c40 = (judged_rows(prepared / "ffpp", "val", c) for c in ("c23", "c40"))
-    tables = {
-        "train": pd.concat([ffpp[ffpp["split"] == "train"], c23]),
-        "ffpp_c23": c23,
-        "ffpp_c40": c40,
-        "celebdf": judged_rows(prepared / "celebdf", "test"),
-    }
-    folders = {name: out / "data" / name for name in tables}
-    for name, rows in tables.items():
-        folders[name].mkdir(parents=True, exist_ok=True)
-        crops = folders[name] / "crops"
-        if not crops.is_symlink():
-            crops.symlink_to((prepared / ("celebdf" if name == "celebdf" else "ffpp") / "crops").resolve())
-        write_manifest(folders[name], rows.reset_index(drop=True))
-    return folders
-
-
-def run(cell: Cell, seed: int, out: Path, data: dict[str, Path], prepared: Path, args: Any) -> dict[str, Any]:
-    started = time.time()
-    trained = train(
-        [data["train"], prepared / "crops128"],
-        extra_data=[prepared / name for name in EXTRA],
-        model=cell.model,
-        model_options=cell.options,
-        recipe="finetune",
-        pretrained=cell.pretrained,
-        lr=4e-4 if cell.pretrained else 1e-3,
-        ema_decay=0.99,
-        epochs=1,
-        steps_per_epoch=args.steps,
-        image_size=args.image_size,
-        seed=seed,
-        precision="bf16-mixed" if "resnet" in cell.model else "32-true",
-        channels_last=True,
-        out=out,
-    )
-    seconds = time.time() - started
-    found: dict[str, Any] = {"seed": seed, "train_seconds": round(seconds, 1)}
-    for name in SETS:
-        split = "test" if name == "celebdf" else "val"
-        result = evaluate(trained.weights, data[name], split=split, bootstrap=0)
-        found[name] = {"video_auc": result.video["auc"].value, "frame_auc": result.frame["auc"].value}
-    return found
-
-
-def budget_folder(args: Any) -> Path:
-    """Cells of another budget are other cells."""
-    return args.out / f"{args.steps}x{args.image_size}"
-
-
-def write_table(out: Path, document: Path, args: Any) -> None:
-    lines = []
-    for start, title in ((True, "ImageNet weights, then fine-tuned"), (False, "From scratch")):
-        lines += [
-            f"### {title}",
-            "",
-            "| model | seeds | " + " | ".join(SETS.values()) + " |",
-            "|---" * (2 + len(SETS)) + "|",
-        ]
-        for key, cell in CELLS.items():
-            if cell.pretrained != start:
-                continue
-            found = [json.loads(p.read_text()) for p in sorted(out.glob(f"{key}/seed*/result.json"))]
-            if not found:
-                continue
-            columns = []
-            for name in SETS:
-                video, frame = ([run[name][f"{level}_auc"] for run in found] for level in ("video", "frame"))
-                spread = f" ± {np.std(video, ddof=1):.3f}" if len(found) > 1 else ""
-                columns.append(f"{np.mean(video):.3f}{spread} ({np.mean(frame):.3f})")
-            lines.append(f"| {cell.label} | {len(found)} | " + " | ".join(columns) + " |")
-        lines.append("")
-    budget = (
-        f"Budget of each cell: {args.steps} steps of 32 crops (16 pairs) at {args.image_size} px, "
-        "recipe `finetune`, "
-        "one epoch, no selection. Video AUC, mean ± standard deviation over seeds (frame AUC in brackets); "
-        f"{FRAMES_JUDGED} crops per video at most. Machine: {platform.machine()}, {platform.system()}, CPU; "
-        f"torch {version('torch')}, timm {version('timm')}."
-    )
-    marker = ("<!-- table: written by benchmarks/results.py -->", "<!-- end of table -->")
-    text = document.read_text(encoding="utf-8") if document.is_file() else "\n".join(marker)
-    before, _, rest = text.partition(marker[0])
-    _, _, after = rest.partition(marker[1])
-    table = "\n".join([marker[0], budget, "", *lines]).rstrip() + "\n" + marker[1]
-    document.write_text(before + table + after, encoding="utf-8")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("prepared", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("runs/results"))
-    parser.add_argument("--document", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
-    parser.add_argument("--cells", nargs="+", default=list(CELLS))
-    parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--image-size", type=int, default=128)
-    args = parser.parse_args()
-    logging.getLogger("sficonv").setLevel(logging.ERROR)
-    data = make_data(args.prepared, args.out)
-    for seed in args.seeds:
-        for key in args.cells:
-            folder = budget_folder(args) / key / f"seed{seed}"
-            done = folder / "result.json"
-            if not done.is_file():
-                found = run(CELLS[key], seed, folder, data, args.prepared, args)
-                done.write_text(json.dumps(found, indent=2) + "\n")
-                print(
-                    key,
-                    seed,
-                    {n: round(found[n]["video_auc"], 3) for n in SETS},
-                    found["train_seconds"],
-                    flush=True,
-                )
-            write_table(budget_folder(args), args.document, args)
+    """Run the cells and write the table after each."""
+    args = parse(__doc__, CELLS)
+    for folder in run_cells(CELLS, args):
+        lines = [budget_text(args), ""]
+        for start, title in ((True, "ImageNet weights, then fine-tuned"), (False, "From scratch")):
+            chosen = {key: cell for key, cell in CELLS.items() if cell.pretrained == start}
+            lines += [f"### {title}", "", *table(chosen, folder)]
+        write_between(args.document, MARKS, lines)
 
 
 if __name__ == "__main__":

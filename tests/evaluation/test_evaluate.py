@@ -200,7 +200,7 @@ def test_temperature_of_the_card_is_applied(folder, weights):
 
 def test_a_temperature_that_makes_no_sense_is_refused(folder, weights):
     weights["calibration"] = {"temperature": 0}
-    with pytest.raises(WeightsError, match="temperature must be a positive number"):
+    with pytest.raises(WeightsError, match="calibration makes no sense"):
         evaluate("w", folder)
 
 

@@ -7,7 +7,10 @@ def test_paper_recipe_is_the_paper() -> None:
     recipe = RECIPES["paper"]
     assert (recipe.optimizer, recipe.betas, recipe.weight_decay) == ("adam", (0.9, 0.999), 0.0)
     assert (recipe.lr, recipe.schedule) == (1e-4, "halve")
-    assert (recipe.epochs, recipe.batch_size, recipe.seed, recipe.image_size) == (20, 64, 7, 256)
+    assert (recipe.epochs, recipe.batch_size, recipe.seed) == (20, 64, 7)
+    assert (
+        recipe.image_size is None
+    )  # the model's own: 256, as in the paper, unless its design is for another
     assert (recipe.transform, recipe.sampling) == ("paper", "shuffle")
     extras = (recipe.label_smoothing, recipe.self_blend, recipe.ema_decay, recipe.grad_clip, recipe.warmup)
     assert extras == (0, 0, 0, 0, 0)

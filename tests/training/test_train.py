@@ -4,7 +4,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 
 from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
 from sficonv.errors import DataError
-from sficonv.models import load_weights, to_input
+from sficonv.models import ModelConfig, load_weights, registry, to_input
 from sficonv.training import TrainResult, train
 from sficonv.training.data import load_training_data, train_loader, val_loader
 from sficonv.training.recipes import get_recipe
@@ -249,7 +251,9 @@ def test_batches_of_pairs_hold_both_labels_alike(make_prepared: Make) -> None:
 def test_validation_keeps_the_order_of_its_rows(make_prepared: Make) -> None:
     data = load_training_data([make_prepared()])
     labels, indices = [], []
-    for _, some_labels, some_indices in val_loader(data, get_recipe("paper", batch_size=3), workers=0):
+    for _, some_labels, some_indices in val_loader(
+        data, get_recipe("paper", batch_size=3, image_size=32), workers=0
+    ):
         labels += some_labels.tolist()
         indices += some_indices.tolist()
     assert labels == data.val["label"].tolist()
@@ -303,3 +307,108 @@ import sficonv.training
 assert sficonv.training.RECIPES["paper"].batch_size == 64
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+class Tiled(torch.nn.Module):
+    """A detector for one input size whose loss of its own has two terms and looks at masks."""
+
+    uses_masks = True
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self.pool = torch.nn.AvgPool2d(image_size)
+        self.fc = torch.nn.Linear(3, 2)
+        self.seen: list[tuple[int, float]] = []
+        self.without_masks = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.pool(x).flatten(1))
+
+    def losses(
+        self,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        masks: torch.Tensor | None = None,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> dict[str, torch.Tensor]:
+        if masks is None:
+            self.without_masks += 1
+        else:
+            assert masks.shape == (len(x), 1, *x.shape[-2:])
+            self.seen += zip(labels.tolist(), masks.mean((1, 2, 3)).tolist(), strict=True)
+        loss = torch.nn.functional.cross_entropy(self(x), labels, label_smoothing=label_smoothing)
+        return {"first": loss, "second": 2 * loss}
+
+
+@pytest.fixture
+def tiled(monkeypatch: pytest.MonkeyPatch) -> list[Tiled]:
+    """Register it; the models built are put into the list."""
+    built: list[Tiled] = []
+
+    def tiled_detector(*, image_size: int = 64) -> tuple[torch.nn.Module, ModelConfig]:
+        built.append(Tiled(image_size))
+        return built[-1], ModelConfig("tiled", image_size=image_size, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    monkeypatch.setitem(registry._BUILDERS, "tiled", tiled_detector)
+    return built
+
+
+ONE_STEP = {"epochs": 1, "batch_size": 4, "workers": 0, "accelerator": "cpu", "devices": 1}
+
+
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_a_model_brings_its_loss_its_size_and_its_masks(
+    make_prepared: Make, tiled: list[Tiled], tmp_path: Path, recipe: str
+) -> None:
+    result = train(make_prepared(), model="tiled", recipe=recipe, out=tmp_path / "run", **ONE_STEP)  # type: ignore[arg-type]
+    row = result.history.iloc[0]
+    assert row["train_loss"] == pytest.approx(row["train_loss_first"] + row["train_loss_second"], rel=1e-5)
+    assert row["train_loss_second"] == pytest.approx(2 * row["train_loss_first"], rel=1e-5)
+    assert (result.card["image_size"], result.card["mean"]) == (64, [0.5, 0.5, 0.5])
+    assert result.card["recipe"]["image_size"] == 64
+    seen = tiled[0].seen
+    if recipe == "paper":  # the crops have no masks, and the model knows the rule
+        assert tiled[0].without_masks > 0
+        assert not seen
+    else:  # forgeries made on the fly bring theirs
+        assert {label for label, _ in seen} == {0, 1}
+        assert all(mean == 0 for label, mean in seen if label == 0)
+        assert all(0 < mean <= 1 for label, mean in seen if label == 1)
+
+
+def test_mask_files_reach_the_loss(make_prepared: Make, tiled: list[Tiled], tmp_path: Path) -> None:
+    folder = make_prepared()
+    cv2.imwrite(str(folder / "mask.png"), np.tile(np.uint8([0, 255]), (32, 16)))
+    rows = read_manifest(folder)
+    write_manifest(folder, rows.assign(mask=["mask.png" if label else "" for label in rows["label"]]))
+    train(folder, model="tiled", recipe="paper", out=tmp_path / "run", **ONE_STEP)  # type: ignore[arg-type]
+    assert {label for label, _ in tiled[0].seen} == {0, 1}
+    for label, mean in tiled[0].seen:
+        assert mean == pytest.approx(0.5 * label, abs=0.1)  # rotation moves a corner out
+
+
+def test_image_size_builds_another_model_where_the_size_is_fixed(
+    make_prepared: Make, tiled: list[Tiled], tmp_path: Path
+) -> None:
+    data = make_prepared()
+    first = train(data, model="tiled", image_size=96, out=tmp_path / "a", **ONE_STEP)  # type: ignore[arg-type]
+    assert load_weights(first.weights)[0].config.image_size == 96
+    with pytest.raises(ValueError, match=r"tiled was built for 96 px and cannot take 32 px"):
+        train(data, weights=first.weights, image_size=32, out=tmp_path / "b", **ONE_STEP)  # type: ignore[arg-type]
+
+
+def test_mask_files_are_found_from_any_folder(make_prepared: Make) -> None:
+    folder = make_prepared()
+    rows = read_manifest(folder)
+    write_manifest(folder, rows.assign(mask=["" if label == 0 else "masks/m.png" for label in rows["label"]]))
+    data = load_training_data([folder])
+    assert set(data.train["mask"]) == {"", str(folder / "masks" / "m.png")}
+    loader = train_loader(data, get_recipe("paper", image_size=32, batch_size=4), masks=True)
+    with pytest.raises(DataError, match=r"masks/m\.png: this mask of a face crop is missing"):
+        list(loader)
+
+
+def test_loaders_need_a_size(make_prepared: Make) -> None:
+    with pytest.raises(ValueError, match="image_size"):
+        val_loader(load_training_data([make_prepared()]), get_recipe("paper"), workers=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 import sficonv
 from sficonv.data.dataset import FaceCrops
-from sficonv.data.manifest import manifest_hash, read_manifest
-from sficonv.errors import DataError, SficonvError, WeightsError
+from sficonv.data.manifest import manifest_hash, read_manifest, read_protocol
+from sficonv.data.shards import read_index
+from sficonv.errors import DataError, SficonvError
 from sficonv.evaluation.metrics import (
     METRICS,
     bootstrap_intervals,
@@ -27,7 +29,7 @@ from sficonv.evaluation.metrics import (
 )
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.result import Estimate, EvaluationResult
-from sficonv.models.checkpoint import load_weights, resolve_weights
+from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
 from sficonv.models.config import to_input
 
 Split = Literal["train", "val", "test", "all"]
@@ -171,8 +173,10 @@ def evaluate(
     elif data is not None and predictions is None:
         manifest = read_manifest(data)
         rows = _rows_of(manifest, split, str(data))
+        if read_index(data) is not None:
+            raise DataError(f"{data}: holds shards, which only training reads; name the prepared folder")
         model, card = load_weights(weights)
-        temperature = _temperature(card, weights)
+        temperature, _ = read_calibration(card)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         root = Path(data) if Path(data).is_dir() else Path(data).parent
         scored = predict(
@@ -182,9 +186,11 @@ def evaluate(
             scored, weights=str(weights), model=card.get("model"), data=str(data),
             split=split, bootstrap=bootstrap, seed=seed,
         )  # fmt: skip
-        warnings, notes = protocol_remarks(manifest, rows, split, card)
+        protocol = read_protocol(data)
+        warnings, notes = protocol_remarks(manifest, rows, split, card, protocol)
         result.warnings.extend(warnings)
         result.notes.extend(notes)
+        result.provenance["protocol"] = asdict(protocol) if protocol else None
         digest = hashlib.sha256(resolve_weights(weights).read_bytes()).hexdigest()
         result.provenance.update(
             weights_sha256=digest, rows_hash=manifest_hash(rows), temperature=temperature
@@ -318,15 +324,6 @@ def _rows_of(manifest: pd.DataFrame, split: str, name: str) -> pd.DataFrame:
             f"{name}: no face crops in split {split!r} (there are {there or 'none'}); 'all' takes every row"
         )
     return rows.reset_index(drop=True)
-
-
-def _temperature(card: dict[str, Any], weights: str | Path) -> float:
-    given = (card.get("calibration") or {}).get("temperature", 1.0)
-    if not isinstance(given, int | float) or not 0 < given < math.inf:
-        raise WeightsError(
-            f"{weights}: the model card's temperature must be a positive number, got {given!r}"
-        )
-    return float(given)
 
 
 def _methods(rows: pd.DataFrame) -> pd.Series:

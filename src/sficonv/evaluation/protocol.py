@@ -7,11 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from sficonv.data.manifest import check_manifest, manifest_hash
+from sficonv.data.leaks import check_manifest
+from sficonv.data.manifest import Protocol, manifest_hash
 
 
 def protocol_remarks(
-    manifest: pd.DataFrame, rows: pd.DataFrame, split: str, card: dict[str, Any]
+    manifest: pd.DataFrame,
+    rows: pd.DataFrame,
+    split: str,
+    card: dict[str, Any],
+    protocol: Protocol | None = None,
 ) -> tuple[list[str], list[str]]:
     """Say what the weights may have seen of the rows they are judged on.
 
@@ -21,6 +26,7 @@ def protocol_remarks(
         split: Which split they are, or `"all"`.
         card: The model card. Under `data` it may hold hashes of manifests, ids of videos and hashes of crops,
             at any depth and under any name.
+        protocol: What the split column of the manifest means, if it says so.
 
     Returns:
         Warnings (the figures are doubtful) and notes (what could not be checked).
@@ -29,7 +35,12 @@ def protocol_remarks(
     known = set().union(*named.values())
     same = manifest_hash(manifest) in known
     whose = "these weights were trained on this very folder" if same else "for weights trained on this folder"
-    warnings, notes = [], []
+    warnings: list[str] = []
+    notes: list[str] = []
+    if protocol is not None:
+        (warnings if protocol.leaky else notes).append(f"splits by {protocol}")
+    if _trained_on_leaky_split(card):
+        warnings.append("these weights were trained on a LEAKY split: compare with the paper's figures only")
     used = rows["split"].value_counts()
     if "train" in used:
         warnings.append(
@@ -64,6 +75,15 @@ def protocol_remarks(
             "the model card names other data than this folder; the same faces under other names are not seen"
         )
     return warnings, notes
+
+
+def _trained_on_leaky_split(card: dict[str, Any]) -> bool:
+    data = card.get("data")
+    folders = data.get("folders") if isinstance(data, dict) else None
+    protocols = (
+        [f.get("protocol") for f in folders if isinstance(f, dict)] if isinstance(folders, list) else []
+    )
+    return any(isinstance(protocol, dict) and protocol.get("leaky") for protocol in protocols)
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sficonv.errors import WeightsError
+from sficonv.models.checkpoint import read_state_dict
 
 _LAYER = re.compile(
     r"^(?P<block>.+)\.(?:SFIC(?P<index>\d)|downsample\.0)\.(?P<part>conv|bn_s|bn_f)\.(?P<rest>.+)$"
@@ -80,21 +80,7 @@ def read_checkpoint(path: str | Path, *, fake_is_zero: bool = False) -> dict[str
         Traceback (most recent call last):
         sficonv.errors.WeightsError: missing.pkl: no such checkpoint
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such checkpoint")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read as a file of tensors only, so it is refused ({error})"
-        ) from error
-    for key in ("state_dict", "model", "net"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise WeightsError(f"{path}: holds no state dict")
-    state = import_state_dict(loaded)
+    state = import_state_dict(read_state_dict(path))
     if fake_is_zero:
         if not {"fc.weight", "fc.bias"} <= state.keys():
             raise WeightsError(f"{path}: holds no classifier whose classes could be swapped")

@@ -1,4 +1,4 @@
-"""The paper's seven backbones and EfficientNet-Lite0, vanilla and with SFIConv.
+"""The paper's seven backbones, EfficientNet-Lite0 and Xception, vanilla and with SFIConv.
 
 Every `sfic_*` model is `convert` applied to the vanilla one of the same name: no backbone is written twice.
 """
@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from sficonv.models.config import ModelConfig
+from sficonv.models.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from sficonv.models.registry import register_model
 from sficonv.nn import convert
 from sficonv.nn.constrained import MCSMode
@@ -25,6 +25,7 @@ from sficonv.nn.rewrite import Shortcut
 from sficonv.nn.sficonv import Downsample, Ratio
 
 Built = tuple[nn.Module, ModelConfig]
+Triple = tuple[float, float, float]
 Make = Callable[[int, bool], nn.Module]
 """Builds a vanilla backbone from `(num_classes, pretrained)`."""
 
@@ -37,6 +38,8 @@ def register_backbone(
     sfic_downsample: Downsample = "strided",
     sfic_shortcut: Shortcut = "own",
     fuse_at: str | None = None,
+    mean: Triple = IMAGENET_MEAN,
+    std: Triple = IMAGENET_STD,
 ) -> None:
     """Register `name` and `sfic_{name}`.
 
@@ -46,7 +49,9 @@ def register_backbone(
         make_for_sfic: Builds what the SFIC form is converted from, where that differs.
         sfic_downsample, sfic_shortcut: Defaults of the SFIC form's options, see `convert`.
         fuse_at: Where its Stage 3 stands, see `convert`.
+        mean, std: Normalisation of the input, see `ModelConfig`.
     """
+    config = ModelConfig(name, mean=mean, std=std)
 
     def vanilla(
         *, num_classes: int = 2, pretrained: bool = False, downsample: Downsample = "strided"
@@ -54,7 +59,7 @@ def register_backbone(
         model = make(num_classes, pretrained)
         if downsample != "strided":  # the control for SFIConv's way of downsampling
             model = convert(model, alpha=0, downsample=downsample)
-        return model, ModelConfig(name)
+        return model, config
 
     def sfic(
         *,
@@ -77,7 +82,7 @@ def register_backbone(
             fuse_at=fuse_at,
             init=init or ("keep" if pretrained else "paper"),
         )
-        return model, ModelConfig(f"sfic_{name}")
+        return model, config
 
     for builder, own_name in ((vanilla, name), (sfic, f"sfic_{name}")):
         builder.__name__ = builder.__qualname__ = own_name
@@ -159,3 +164,5 @@ for _depth in (13, 16, 19):
     register_backbone(f"vgg{_depth}", partial(_vgg, _depth, True), make_for_sfic=partial(_vgg, _depth, False))
 register_backbone("mobilenetv1", partial(_timm, "mobilenetv1_100"), sfic_downsample="avgpool")
 register_backbone("efficientnet_lite0", _efficientnet_lite0)
+# Roessler et al., "FaceForensics++", ICCV 2019. timm's has the layers of the network they fine-tune.
+register_backbone("xception", partial(_timm, "legacy_xception"), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

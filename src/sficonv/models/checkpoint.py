@@ -6,23 +6,28 @@ Nothing here unpickles: a weights file can hold tensors only, and the card is pl
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from sficonv.errors import WeightsError
+from sficonv.models.config import MIN_SIZE
 from sficonv.models.registry import create_model
 
 FORMAT = "sficonv/1"
 DEFAULT = "default"
+DEFAULT_BAND = (0.35, 0.65)
 
 
 def default_weights() -> Path:
@@ -120,7 +125,7 @@ def resolve_weights(path: str | Path) -> Path:
     if path.suffix != ".safetensors":
         raise WeightsError(
             f"{path}: weights must be a .safetensors file. Pickled checkpoints can run code when opened and "
-            "are refused; sficonv.models.authors imports the ones it knows"
+            "are refused; sficonv.models.authors and sficonv.models.public import the ones they know"
         )
     return path
 
@@ -152,19 +157,93 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     if not isinstance(card.get("num_classes"), int) or not 1 <= card["num_classes"] <= 10_000:
         raise WeightsError(f"{path}: its card names no usable number of classes")
+    expected = _preprocessing(path, card)
     try:
         options = {k: _number(v) for k, v in card["options"].items()}
-        model = create_model(card["model"], num_classes=card["num_classes"], **options)
+        model = create_model(
+            card["model"], num_classes=card["num_classes"], image_size=expected["image_size"], **options
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its card does not describe a model of this version ({error})") from error
+    fill(model, tensors, path)
+    model.config = replace(model.config, **expected)  # type: ignore[type-var]
+    return model.eval(), card
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Give a model of `create_model` its weights.
+
+    Args:
+        model: Changed in place; its tensors keep their types.
+        tensors: One for every entry of its state dict.
+        path: Where they come from, for the message.
+
+    Raises:
+        WeightsError: If they do not fit, or are not finite.
+    """
     wanted = model.state_dict()
     if problems := _mismatch(wanted, tensors):
-        raise WeightsError(f"{path}: these are not weights of {card['model']!r}: {'; '.join(problems)}")
+        name = model.config.name  # type: ignore[union-attr]
+        raise WeightsError(f"{path}: these are not weights of {name!r}: {'; '.join(problems)}")
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
     if not all(bool(torch.isfinite(t).all()) for t in model.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
-    model.config = replace(model.config, **_preprocessing(path, card))  # type: ignore[type-var]
-    return model.eval(), card
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the state dict in somebody else's checkpoint (`.pt`, `.pth`, `.pkl`), without running its code.
+
+    Args:
+        path: A state dict, alone or under `state_dict`, `model` or `net`; read with `weights_only=True`.
+
+    Raises:
+        WeightsError: If the file is missing, unreadable, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path}: cannot be read as a file of tensors only, so it is refused ({error})"
+        ) from error
+    for key in ("state_dict", "model", "net"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsError(f"{path}: holds no state dict")
+    return loaded
+
+
+def read_calibration(card: dict[str, Any]) -> tuple[float, tuple[float, float]]:
+    """Temperature and uncertain band of a model card.
+
+    Args:
+        card: From `read_card`; `calibration.temperature` (logits are divided by it) defaults to 1,
+            `calibration.uncertain` to `DEFAULT_BAND`.
+
+    Returns:
+        The temperature, and the band `(lo, hi)` of P(fake) in which no verdict is given.
+
+    Raises:
+        WeightsError: If they make no sense.
+
+    Example:
+        >>> read_calibration({"calibration": {"temperature": 2}})
+        (2.0, (0.35, 0.65))
+    """
+    calibration = card.get("calibration") or {}
+    try:
+        temperature, edges = calibration.get("temperature", 1.0), calibration.get("uncertain", DEFAULT_BAND)
+        low, high = edges
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(f"the model card's calibration cannot be read: {calibration!r}") from error
+    if not all(type(value) in (int, float) for value in (temperature, low, high)):  # a bool is an int too
+        raise WeightsError(f"the model card's calibration cannot be read: {calibration!r}")
+    if not (0 < temperature < math.inf and 0 <= low <= high <= 1):
+        raise WeightsError(f"the model card's calibration makes no sense: {calibration!r}")
+    return float(temperature), (float(low), float(high))
 
 
 def _preprocessing(path: Path, card: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +253,7 @@ def _preprocessing(path: Path, card: dict[str, Any]) -> dict[str, Any]:
         isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
         for values in (mean, std)
     )
-    usable = isinstance(size, int) and 16 <= size <= 4096 and triples
+    usable = isinstance(size, int) and MIN_SIZE <= size <= 4096 and triples
     if not usable or mean is None or std is None or not all(std):
         raise WeightsError(f"{path}: its card has no usable image_size, mean and std")
     return {"image_size": size, "mean": tuple(mean), "std": tuple(std)}
@@ -185,7 +264,7 @@ def _number(value: Any) -> Any:
     return Fraction(value) if isinstance(value, str) and re.fullmatch(r"\d+/\d+", value) else value
 
 
-def _mismatch(wanted: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:
+def _mismatch(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     missing = sorted(wanted.keys() - given.keys())
     extra = sorted(given.keys() - wanted.keys())
     shapes = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]

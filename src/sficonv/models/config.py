@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MIN_SIZE = 32
+"""Smallest side in pixels: every trunk here halves its input five times."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class ModelConfig:
         image_size: Side of the square input, in pixels.
         mean: Per-channel mean subtracted from RGB in [0, 1].
         std: Per-channel standard deviation RGB in [0, 1] is divided by.
+        fixed_size: The weights fit `image_size` only; other models take any size of at least `MIN_SIZE`.
+            The registry fills it in.
     """
 
     name: str
@@ -33,11 +37,54 @@ class ModelConfig:
     image_size: int = 256
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    fixed_size: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The same values as plain JSON types."""
+        """The values that a model card holds, as plain JSON types."""
         options = {k: str(v) if isinstance(v, Fraction) else v for k, v in self.options.items()}
-        return {**asdict(self), "options": options, "mean": list(self.mean), "std": list(self.std)}
+        values = {**asdict(self), "options": options, "mean": list(self.mean), "std": list(self.std)}
+        del values["fixed_size"]  # follows from the name
+        return values
+
+    def with_image_size(self, image_size: int | None) -> ModelConfig:
+        """The same config for inputs of another size; `None` keeps it.
+
+        Raises:
+            ValueError: If the model's weights do not fit that size.
+        """
+        if image_size is None or image_size == self.image_size:
+            return self
+        if self.fixed_size:
+            raise ValueError(
+                f"{self.name} was built for {self.image_size} px and cannot take {image_size} px: build "
+                f"another one with create_model({self.name!r}, image_size={image_size})"
+            )
+        if image_size < MIN_SIZE:
+            raise ValueError(f"{self.name}: image_size must be at least {MIN_SIZE} px, got {image_size}")
+        return replace(self, image_size=image_size)
+
+
+def check_input(model: nn.Module, args: tuple[Any, ...]) -> None:
+    """Refuse a batch that the model cannot read; `create_model` makes every model do so before it runs.
+
+    Args:
+        model: A model with a `config`.
+        args: What it is called with; `(B, 3, H, W)` is expected first.
+
+    Raises:
+        ValueError: Naming the model, the size that it takes and the shape that it was given.
+    """
+    config: Any = model.config
+    shape = tuple(args[0].shape) if args else ()
+    right = len(shape) == 4 and shape[1] == 3
+    if config.fixed_size:
+        if not right or shape[2:] != (config.image_size, config.image_size):
+            side = config.image_size
+            raise ValueError(f"{config.name} takes images (B, 3, {side}, {side}), got {shape}")
+    elif not right or min(shape[2:]) < MIN_SIZE:
+        raise ValueError(
+            f"{config.name} takes images (B, 3, H, W) of at least {MIN_SIZE} px a side, got {shape}"
+        )
 
 
 def to_input(images: Tensor, config: ModelConfig) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from sficonv.data import transforms
 from sficonv.data.dataset import DrawSampler, FaceCrops, balanced_weights, video_weights
-from sficonv.data.manifest import check_manifest, manifest_hash, read_manifest
+from sficonv.data.leaks import check_manifest
+from sficonv.data.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.data.masks import MASK, MaskedCrops, MaskedSelfBlended
 from sficonv.data.selfblend import SelfBlended, collate_pairs
+from sficonv.data.shards import read_index
+from sficonv.data.streaming import ShardPart, ShardStream
 from sficonv.errors import DataError
 from sficonv.training.recipes import Recipe
 
@@ -37,6 +42,8 @@ class TrainingData:
         summary: hashes and counts for the model card.
         warnings: leaks between training and validation, in plain words.
         crop: how the crops of `data` were cut (`margin`, `size`), for the model card; empty where unknown.
+        shards: the tar shards of the splits `train` and `val`, where the folders hold those; they count by
+            the labels of the index of `train` and `val`.
     """
 
     train: pd.DataFrame
@@ -45,6 +52,7 @@ class TrainingData:
     summary: dict[str, Any]
     warnings: list[str]
     crop: dict[str, Any]
+    shards: dict[str, list[ShardPart]] = field(default_factory=dict)
 
 
 def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) -> TrainingData:
@@ -90,11 +98,12 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
         "val": _count(val),
         "extra": _count(extra),
     }
-    warnings = check_manifest(pd.concat([train, extra.assign(split="train"), val]))
+    leaky = [str(protocol) for folder in data if (protocol := read_protocol(folder)) and protocol.leaky]
+    warnings = [*leaky, *check_manifest(pd.concat([train, extra.assign(split="train"), val]))]
     crops = [_crop_options(folder) for folder in data]
     if any(crop != crops[0] for crop in crops):
         warnings.append(f"the folders were cut differently ({crops}); scans will cut as the first one")
-    return TrainingData(train, val, extra, summary, warnings, crops[0])
+    return TrainingData(train, val, extra, summary, warnings, crops[0], _shards(data))
 
 
 def train_loader(
@@ -105,25 +114,45 @@ def train_loader(
     workers: int = 0,
     world_size: int = 1,
     first_epoch: int = 0,
+    masks: bool = False,
 ) -> DataLoader:
     """The batches that a recipe trains on: uint8 `(B, 3, H, W)`, labels `(B,)`, row indices `(B,)`.
 
     Args:
         data: rows to draw from.
-        recipe: batch size, augmentation, self-blending, sampling and seed.
+        recipe: batch size, image size (not `None` here), augmentation, self-blending, sampling and seed.
         steps_per_epoch: batches per epoch and device. Default: as many as draw each row once.
         workers: loader processes.
         world_size: number of devices that share an epoch.
         first_epoch: epoch of the first pass over the loader.
+        masks: add the masks of the forged pixels to each batch, uint8 `(B, 1, H, W)`, see
+            `sficonv.data.masks`.
 
     Raises:
         DataError: if a label is missing that the recipe cannot make.
     """
     rows = pd.concat([data.train, data.extra], ignore_index=True)
-    transform = TRANSFORMS[recipe.transform](recipe.image_size)
+    transform = TRANSFORMS[recipe.transform](_size(recipe))
+    if data.shards:
+        if recipe.self_blend or masks or not data.extra.empty:
+            raise DataError(
+                "shards are read from front to back, but self-blending, masks and extra data pick their "
+                "crops here and there: train on the prepared folder itself, which has the crops as files"
+            )
+        stream = ShardStream(
+            data.shards["train"],
+            _places(data.train),
+            transform,
+            batches=steps_per_epoch or math.ceil(len(rows) / (recipe.batch_size * world_size)),
+            batch_size=recipe.batch_size,
+            weights=balanced_weights(rows) if recipe.sampling == "balanced" else None,
+            seed=recipe.seed,
+        )
+        stream.epoch = first_epoch
+        return _loader(stream, recipe.batch_size, workers)
     dataset: Dataset
     if recipe.self_blend:
-        pairs = SelfBlended(
+        pairs = (MaskedSelfBlended if masks else SelfBlended)(
             rows, "/", transform, real_fakes=1 - recipe.self_blend, cross=recipe.cross_blend, seed=recipe.seed
         )
         dataset, rows, batch_size, collate = pairs, pairs.rows, recipe.batch_size // 2, collate_pairs
@@ -134,7 +163,8 @@ def train_loader(
                 f"the training rows are all of one label ({rows['label'].iloc[0]}); training needs both, or "
                 "real faces and self_blend > 0"
             )
-        dataset, batch_size, collate = FaceCrops(rows, "/", transform), recipe.batch_size, None
+        dataset = (MaskedCrops if masks else FaceCrops)(rows, "/", transform)
+        batch_size, collate = recipe.batch_size, None
         weights = balanced_weights(rows)
     if recipe.sampling == "shuffle":
         weights = np.ones(len(rows))
@@ -148,8 +178,13 @@ def train_loader(
 
 
 def val_loader(data: TrainingData, recipe: Recipe, *, workers: int) -> DataLoader:
-    """The validation crops in the order of their rows, without augmentation."""
-    dataset = FaceCrops(data.val, "/", transforms.evaluation(recipe.image_size))
+    """The validation crops in the order of their rows (of their shards), without augmentation."""
+    transform = transforms.evaluation(_size(recipe))
+    dataset: Dataset
+    if data.shards:
+        dataset = ShardStream(data.shards["val"], _places(data.val), transform)
+    else:
+        dataset = FaceCrops(data.val, "/", transform)
     return _loader(dataset, recipe.batch_size, workers)
 
 
@@ -161,15 +196,52 @@ def default_workers() -> int:
 
 def _read(folder: Path, folders: list[dict[str, Any]]) -> pd.DataFrame:
     rows = read_manifest(folder)
-    root = (folder if folder.is_dir() else folder.parent).resolve()
-    folders.append({"name": root.name, "manifest_sha256": manifest_hash(rows), "crops": len(rows)})
-    return rows.assign(path=[str(root / path) for path in rows["path"]])
+    root, protocol = prepared_folder(folder).resolve(), read_protocol(folder)
+    entry = {"name": root.name, "manifest_sha256": manifest_hash(rows), "crops": len(rows)}
+    folders.append({**entry, "protocol": asdict(protocol)} if protocol else entry)
+    rows = rows.assign(path=[str(root / path) for path in rows["path"]])
+    if MASK in rows.columns:
+        rows[MASK] = [str(root / path) if path else "" for path in rows[MASK].fillna("")]
+    return rows
+
+
+def _shards(data: Sequence[Path]) -> dict[str, list[ShardPart]]:
+    """The shards of several folders by split; empty where the crops are files."""
+    indices = [read_index(folder) for folder in data]
+    if not any(indices):
+        return {}
+    found: dict[str, list[ShardPart]] = {"train": [], "val": []}
+    first = 0
+    for folder, index in zip(data, indices, strict=True):
+        rows = read_manifest(folder)
+        if index is None or index.manifest_hash != manifest_hash(rows):
+            raise DataError(
+                f"{folder}: its shards are missing or were written for another manifest; write them again, "
+                "and give either shards or files as data"
+            )
+        for split, parts in found.items():
+            parts += [ShardPart(index.folder / s.file, first, s.crops) for s in index.of_split(split)]
+        first += len(rows)
+    return found
+
+
+def _places(rows: pd.DataFrame) -> np.ndarray:
+    """For each number in the shards the position in `rows`, -1 for what is not in it."""
+    places = np.full(rows.index.max() + 1, -1)
+    places[rows.index] = np.arange(len(rows))
+    return places
+
+
+def _size(recipe: Recipe) -> int:
+    if recipe.image_size is None:
+        raise ValueError("the recipe leaves image_size to the model: put the model's config.image_size in")
+    return recipe.image_size
 
 
 def _crop_options(folder: Path) -> dict[str, Any]:
     """How `prepare` cut a folder's faces; a scan has to cut them alike."""
     try:
-        saved = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))["options"]
+        saved = json.loads((prepared_folder(folder) / "prepare.json").read_text(encoding="utf-8"))["options"]
         return {"margin": float(saved["margin"]), "size": int(saved["size"])}
     except (OSError, ValueError, KeyError, TypeError):  # a manifest from elsewhere
         return {}

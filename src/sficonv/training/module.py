@@ -22,20 +22,22 @@ from torchmetrics.utilities import dim_zero_cat
 
 from sficonv.errors import SficonvError
 from sficonv.models import to_input
+from sficonv.models.losses import training_losses
 from sficonv.nn.constrained import project_after_step
 from sficonv.training.recipes import Recipe
 
 
 class TrainingModule(pl.LightningModule):
-    """Cross entropy on uint8 batches `(images (B, 3, H, W), labels (B,), row indices (B,))`.
+    """Minimises the model's loss on batches of `sficonv.training.data`.
 
     Args:
-        model: maps `(B, 3, H, W)` to logits `(B, 2)` and carries a `config`.
+        model: maps `(B, 3, H, W)` to logits `(B, 2)`, carries a `config`, and may have `losses` of its own.
         recipe: optimiser, schedule, label smoothing and seed.
         val_rows: manifest rows of the validation crops, in the order of their indices.
         channels_last: run the model in channels-last memory format.
 
-    Logs `train_loss`, `lr`, `val_loss`, `val_auc_frame` and `val_auc_video`.
+    Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr`, `val_loss` (the cross entropy,
+    whatever is minimised), `val_auc_frame` and `val_auc_video`.
     """
 
     def __init__(
@@ -50,8 +52,11 @@ class TrainingModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `(B, 3, H, W)` to logits `(B, 2)`."""
+        return self.model(self._input(images))
+
+    def _input(self, images: Tensor) -> Tensor:
         x = to_input(images, self.model.config)  # type: ignore[arg-type]
-        return self.model(x.contiguous(memory_format=self.memory_format))
+        return x.contiguous(memory_format=self.memory_format)
 
     def on_train_epoch_start(self) -> None:
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -60,9 +65,15 @@ class TrainingModule(pl.LightningModule):
         # Dropout then depends on the step alone, not on whether the run was interrupted before it.
         torch.manual_seed((self.recipe.seed << 32) + (self.global_rank << 24) + self.global_step)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels, _ = batch
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self.recipe.label_smoothing)
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        images, labels, _, *masks = batch
+        forged = masks[0].float() / 255 if masks else None
+        losses = training_losses(
+            self.model, self._input(images), labels, forged, label_smoothing=self.recipe.label_smoothing
+        )
+        loss = torch.stack(list(losses.values())).sum()
+        terms = {f"train_loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
+        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         self.log(
             "train_loss",
             loss,
@@ -74,7 +85,7 @@ class TrainingModule(pl.LightningModule):
         )
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         images, labels, indices = batch
         logits = self(images).float()
         self.val_auc.update(logits.softmax(dim=1)[:, 1], indices)

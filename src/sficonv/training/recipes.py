@@ -22,7 +22,7 @@ class Recipe:
         epochs: passes over the data (or over `steps_per_epoch` batches).
         batch_size: images per batch and device.
         seed: decides initialisation, order and augmentation.
-        image_size: side of the crops in pixels.
+        image_size: side of the crops in pixels; `None`: the model's own.
         transform: `"paper"` or `"finetune"`, see `sficonv.data.transforms`.
         sampling: `"shuffle"`: every crop once per epoch. `"balanced"`: real and fake alike, and every video
             alike within its label.
@@ -50,7 +50,7 @@ class Recipe:
     epochs: int = 20
     batch_size: int = 64
     seed: int = 7
-    image_size: int = 256
+    image_size: int | None = None
     transform: Literal["paper", "finetune"] = "paper"
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     label_smoothing: float = 0.0
@@ -65,7 +65,7 @@ class Recipe:
             if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "image_size"):
-            if getattr(self, name) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("self_blend", "cross_blend", "main_share"):
             if not 0 <= getattr(self, name) <= 1:

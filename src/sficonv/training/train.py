@@ -19,8 +19,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 
+from sficonv.data.masks import MASK
 from sficonv.errors import DataError
-from sficonv.models import create_model, load_weights, read_card, save_weights
+from sficonv.models import ModelConfig, create_model, load_weights, read_card, save_weights
+from sficonv.models.losses import HasLosses
 from sficonv.training.data import TrainingData, default_workers, load_training_data, train_loader, val_loader
 from sficonv.training.module import AverageWeights, TrainingModule
 from sficonv.training.recipes import Recipe, get_recipe
@@ -38,7 +40,8 @@ class TrainResult:
     Args:
         weights: the `.safetensors` file of the best epoch, its model card beside it.
         card: the model card.
-        history: one row per epoch: `epoch`, `train_loss`, `lr`, `val_loss`, `val_auc_frame`, `val_auc_video`.
+        history: one row per epoch: `epoch`, `train_loss` (and its terms, `train_loss_*`, where it is a
+            sum), `lr`, `val_loss`, `val_auc_frame`, `val_auc_video`.
     """
 
     weights: Path
@@ -94,7 +97,9 @@ def train(
 
     Args:
         data: prepared folder, or several.
-        model: name of the detector, see `list_models()`.
+        model: name of the detector, see `list_models()`. It brings its loss, its input size and its
+            normalisation; a column `mask` of the manifest (see `sficonv.data.masks`) is read for those whose
+            loss needs it.
         recipe: `"paper"`, `"finetune"` or a `Recipe`.
         out: folder of the run. Default `runs/<model>-<recipe>`.
         extra_data: prepared folders whose real faces are added to the training, for self-made forgeries.
@@ -151,8 +156,10 @@ def train(
         detector = load_weights(weights)[0].train()
     else:
         options = {"alpha": alpha, "beta": beta, **(model_options or {})}
-        detector = create_model(model, pretrained=pretrained, **options)
-    detector.config = dataclasses.replace(detector.config, image_size=plan.image_size)  # type: ignore[type-var]
+        detector = create_model(model, pretrained=pretrained, image_size=plan.image_size, **options)
+    config: ModelConfig = detector.config  # type: ignore[assignment]
+    detector.config = config = config.with_image_size(plan.image_size)  # type: ignore[assignment]
+    plan = plan.override(image_size=config.image_size)
 
     settings = {
         "data": [str(folder) for folder in folders],
@@ -182,6 +189,7 @@ def train(
         workers=workers,
         world_size=trainer.world_size,
         first_epoch=first_epoch,
+        masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows, plan),
     )
     trainer.fit(
         module,
@@ -208,6 +216,11 @@ def train(
 
 def _folders(given: PathLike | Sequence[PathLike]) -> list[Path]:
     return [Path(given)] if isinstance(given, str | Path) else [Path(folder) for folder in given]
+
+
+def _has_masks(rows: TrainingData, recipe: Recipe) -> bool:
+    """Whether any mask says more than the label does."""
+    return recipe.self_blend > 0 or (MASK in rows.train.columns and bool(rows.train[MASK].fillna("").any()))
 
 
 def _open_run(
