@@ -15,7 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sficonv.data.inspection import inspect_source
     from sficonv.data.prepare import prepare
+    from sficonv.deploy.export import export
     from sficonv.detect.demo import demo
     from sficonv.detect.detector import Detector
     from sficonv.detect.explain import explain_images
@@ -25,17 +27,20 @@ if TYPE_CHECKING:
     from sficonv.evaluation.evaluate import evaluate
     from sficonv.models import create_model, list_models
     from sficonv.models.checkpoint import load_weights, save_weights
-    from sficonv.nn import SFIConv2d, complexity, convert
+    from sficonv.nn import SFIConv2d, complexity, convert, fold
+    from sficonv.service.command import serve
     from sficonv.training.train import train
 
 _HOME = {
     "SFIConv2d": "sficonv.nn",
     "convert": "sficonv.nn",
     "complexity": "sficonv.nn",
+    "fold": "sficonv.nn",
     "create_model": "sficonv.models",
     "list_models": "sficonv.models",
     "load_weights": "sficonv.models.checkpoint",
     "save_weights": "sficonv.models.checkpoint",
+    "inspect_source": "sficonv.data.inspection",
     "prepare": "sficonv.data.prepare",
     "train": "sficonv.training.train",
     "evaluate": "sficonv.evaluation.evaluate",
@@ -45,6 +50,8 @@ _HOME = {
     "iter_scan": "sficonv.detect.scan",
     "explain_images": "sficonv.detect.explain",
     "demo": "sficonv.detect.demo",
+    "serve": "sficonv.service.command",
+    "export": "sficonv.deploy.export",
     "SficonvError": "sficonv.errors",
     "MediaError": "sficonv.errors",
     "DataError": "sficonv.errors",
@@ -65,12 +72,16 @@ __all__ = [
     "demo",
     "evaluate",
     "explain_images",
+    "export",
+    "fold",
+    "inspect_source",
     "iter_scan",
     "list_models",
     "load_weights",
     "prepare",
     "save_weights",
     "scan",
+    "serve",
     "train",
 ]
 

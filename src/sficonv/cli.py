@@ -49,13 +49,18 @@ class Verb:
 
 VERBS = {
     "scan": Verb(
-        "sficonv.detect.scan:scan",
+        "sficonv.detect.command:scan_command",
         "say of images, videos and folders whether their faces look forged",
         "sficonv scan photo.jpg clip.mp4 folder/ --report report.html",
         positional="paths",
         nargs="+",
         metavar="PATH",
         csv=True,
+    ),
+    "serve": Verb(
+        "sficonv.service.command:serve",
+        "start the web page and the REST interface of the scanner on this machine",
+        "sficonv serve --port 8080",
     ),
     "explain": Verb(
         "sficonv.detect.explain:explain_images",
@@ -85,12 +90,33 @@ VERBS = {
         positional="model",
         metavar="MODEL",
     ),
+    "inspect": Verb(
+        "sficonv.data.inspection:inspect_source",
+        "list what the folder of a dataset holds, what it lacks and which split is which",
+        "sficonv inspect Celeb-DF-v2",
+        positional="source",
+        metavar="SOURCE",
+    ),
     "prepare": Verb(
         "sficonv.data.prepare:prepare",
         "cut the faces out of a dataset of images or videos",
         "sficonv prepare FaceForensics++ --out faces",
         positional="source",
         metavar="SOURCE",
+    ),
+    "split": Verb(
+        "sficonv.data.split:split",
+        "split prepared faces again by a named protocol",
+        "sficonv split faces --protocol leave-one-out --leave-out Deepfakes",
+        positional="data",
+        metavar="DIR",
+    ),
+    "check": Verb(
+        "sficonv.data.check:check",
+        "look prepared faces over for leaks between splits and damaged crops",
+        "sficonv check faces",
+        positional="data",
+        metavar="DIR",
     ),
     "train": Verb(
         "sficonv.training.train:train",
@@ -102,6 +128,19 @@ VERBS = {
         "sficonv.evaluation.evaluate:evaluate",
         "measure a detector on prepared faces, with intervals",
         "sficonv evaluate --weights run/weights.safetensors --data faces --split test",
+    ),
+    "export": Verb(
+        "sficonv.deploy.export:export",
+        "write a detector as an ONNX or OpenVINO file: image in, P(fake) out",
+        "sficonv export --out detector.onnx",
+    ),
+    "reproduce": Verb(
+        "sficonv.evaluation.tables.reproduce:reproduce",
+        "show a table of the paper beside the figures of this library",
+        "sficonv reproduce complexity",
+        positional="table",
+        nargs="?",
+        metavar="TABLE",
     ),
 }
 
@@ -146,6 +185,7 @@ def _complain(what: object, code: int) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    argv = _spelled_out(argv)
     name = _top_level(argv)
     verb = VERBS[name]
     module, _, attribute = verb.function.partition(":")
@@ -156,6 +196,8 @@ def _run(argv: list[str]) -> int:
     as_json, csv = given.pop("json"), given.pop("csv", None)
     if csv is not None and not str(csv).lower().endswith(".csv"):
         parser.error(f"--csv writes a CSV file: give it a name that ends in .csv, not {csv!r}")
+    if csv is not None and given.get("parquet") is not None:
+        parser.error("--csv and --parquet are two ways to write the same: give one of them")
     with ExitStack() as stack:
         if csv is not None:
             from sficonv.detect.results import reserved
@@ -165,6 +207,14 @@ def _run(argv: list[str]) -> int:
         with redirect_stdout(sys.stderr):
             answer = function(**{k: v for k, v in given.items() if v is not None or k != verb.positional})
         return _show(answer, as_json=as_json, csv=csv, options={**given, "csv": csv})
+
+
+def _spelled_out(argv: list[str]) -> list[str]:
+    """`prepare --check DIR` is another spelling of `check DIR`."""
+    if argv[:1] != ["prepare"] or not any(re.match("--check(=|$)", word) for word in argv):
+        return argv
+    words = [word.removeprefix("--check=") for word in argv[1:] if word != "--check"]
+    return ["check", *words]
 
 
 def _show(answer: Any, *, as_json: bool, csv: str | None, options: dict[str, Any]) -> int:
@@ -278,7 +328,7 @@ def _with_underscores(argv: list[str]) -> list[str]:
 
 
 def complexity_of(
-    model: str, *, alpha: float | None = None, beta: float | None = None, image_size: int = 256
+    model: str, *, alpha: float | None = None, beta: float | None = None, image_size: int | None = None
 ) -> dict[str, int]:
     """Count the parameters and multiply-accumulates of a detector for one image.
 
@@ -286,7 +336,7 @@ def complexity_of(
         model: One of `sficonv models`.
         alpha: Share of the channels in the frequency branch; the model's own by default.
         beta: Resolution of the frequency branch relative to the spatial one; the model's own by default.
-        image_size: Side of the input in pixels.
+        image_size: Side of the input in pixels; the model's own by default.
 
     Returns:
         `params`; `macs`, what really runs; `paper_macs`, by the counting rule of the paper.
@@ -296,7 +346,8 @@ def complexity_of(
     from sficonv.models import create_model
     from sficonv.nn import complexity
 
-    return asdict(complexity(create_model(model, alpha=alpha, beta=beta), image_size))
+    made = create_model(model, alpha=alpha, beta=beta, image_size=image_size)
+    return asdict(complexity(made, made.config.image_size))  # type: ignore[union-attr, arg-type]
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ def failed(answer: Any) -> bool:
         answer = [case.result for case in answer.cases]
     if isinstance(answer, list):
         return any(getattr(item, "error", None) for item in answer)
+    if hasattr(answer, "failed"):  # of checking data
+        return bool(answer.failed)
     if hasattr(answer, "broken"):  # of preparing data; its type is not imported, it would load pandas
         return answer.broken > 0 or answer.crops == 0
     return False
@@ -120,7 +122,7 @@ def _scan(console: Console, results: list[ScanResult], options: Mapping[str, Any
     counts = Counter[str](r.verdict for r in results)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
     console.print(Text(f"{len(results)} file{'' if len(results) == 1 else 's'}: {summary}", style="bold"))
-    for kind in ("csv", "report"):
+    for kind in ("csv", "report", "annotate"):
         if options.get(kind):
             console.print(Text(f"{kind}: {printable(options[kind])}"))
 

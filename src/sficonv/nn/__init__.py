@@ -3,6 +3,7 @@
 from sficonv.nn.complexity import Complexity, complexity
 from sficonv.nn.constrained import MCSConv, constrain, project_after_step
 from sficonv.nn.convert import ConvertedModel, convert
+from sficonv.nn.fold import FoldedModel, FoldReport, fold
 from sficonv.nn.report import ConversionReport, LayerReport
 from sficonv.nn.sficonv import SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_channels, frequency_size
 
@@ -10,6 +11,8 @@ __all__ = [
     "Complexity",
     "ConversionReport",
     "ConvertedModel",
+    "FoldReport",
+    "FoldedModel",
     "LayerReport",
     "MCSConv",
     "SFIBatchNorm2d",
@@ -18,6 +21,7 @@ __all__ = [
     "complexity",
     "constrain",
     "convert",
+    "fold",
     "frequency_channels",
     "frequency_size",
     "project_after_step",

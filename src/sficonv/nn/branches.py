@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from sficonv.nn.sampling import resize
 from sficonv.nn.sficonv import SpaceFreq, frequency_size
@@ -19,14 +22,32 @@ def fuse(spa: Tensor, fre: Tensor) -> Tensor:
     return torch.cat((spa, resize(fre, (spa.shape[-2], spa.shape[-1]))), 1)
 
 
+def join(spa: Tensor, fre: Tensor) -> Tensor:
+    """Join the branches of a pooled value."""
+    return torch.cat((spa, fre), 1)
+
+
 def split_plain(x: Tensor, fre_channels: int, beta: float) -> SpaceFreq:
-    """Split a tensor `[spa | fre]` by channels and bring the high-frequency part to its resolution."""
-    spa, fre = x[:, : x.shape[1] - fre_channels], x[:, x.shape[1] - fre_channels :]
-    return SpaceFreq(spa, match_frequency(fre, x, beta))
+    """Split a tensor `[spa | fre]` by channels and bring the high-frequency part to its resolution.
+
+    `x` is a map `(B, C, H, W)`, or anything that broadcasts to one: a gate `(B, C, 1, 1)`, a weight `(C, 1, 1)`.
+    """
+    border = x.shape[-3] - fre_channels
+    return SpaceFreq(x[..., :border, :, :], match_frequency(x[..., border:, :, :], x, beta))
+
+
+def spread(x: Tensor, beta: float) -> SpaceFreq:
+    """Give both branches a map of one channel that is spread over all of them."""
+    return SpaceFreq(x, match_frequency(x, x, beta))
+
+
+def pair_shape(spa: Tensor, fre: Tensor) -> tuple[int, ...]:
+    """Shape of the tensor that `fuse` would make."""
+    return (spa.shape[0], spa.shape[1] + fre.shape[1], *spa.shape[2:])
 
 
 def at_least(x: Tensor, height: int, width: int) -> Tensor:
-    """Enlarge a map that is smaller than a pooling window, so that pooling it gives one value, its own."""
+    """Enlarge a map that is smaller than a window, so that it gives one value (of pooling: its own)."""
     return resize(x, (max(x.shape[-2], height), max(x.shape[-1], width)))
 
 
@@ -38,3 +59,35 @@ def one_channel(x: Tensor) -> Tensor:
 def no_channels(x: Tensor) -> Tensor:
     """The branch without channels again."""
     return x[:, :0]
+
+
+def average_pool(x: Tensor, stride: tuple[int, int]) -> Tensor:
+    """Average pooling that gives the size of a padded convolution with this stride."""
+    return F.avg_pool2d(x, stride, ceil_mode=True) if x.shape[1] else x[:, :, :: stride[0], :: stride[1]]
+
+
+class Reorder(nn.Module):
+    """Put the channels of a map `(..., C, H, W)`, or of a pooled value `(B, C)`, into another order."""
+
+    index: Tensor
+
+    def __init__(self, index: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.tensor(index), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_select(1 if x.ndim == 2 else -3, self.index)
+
+
+class BranchDrop(nn.Module):
+    """Drop-path on two branches: one draw per sample for both of them."""
+
+    def __init__(self, drop: nn.Module) -> None:
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, x: SpaceFreq) -> SpaceFreq:
+        if not self.training:
+            return x
+        scale = self.drop(x.spa.new_ones(x.spa.shape[0], 1, 1, 1))
+        return SpaceFreq(x.spa * scale, x.fre * scale)

@@ -85,6 +85,9 @@ class _PaperRule:
         elif isinstance(module, nn.Conv2d):
             kernel = prod(module.kernel_size) * module.in_channels // module.groups
             self.macs += _elements(output) * (kernel + (module.bias is not None))
+        elif isinstance(module, nn.ConvTranspose2d):
+            kernel = prod(module.kernel_size) * module.out_channels // module.groups
+            self.macs += _elements(x) * kernel + (_elements(output) if module.bias is not None else 0)
         elif isinstance(module, nn.Linear):
             self.macs += _elements(output) * (module.in_features + (module.bias is not None))
         elif isinstance(module, nn.BatchNorm2d):

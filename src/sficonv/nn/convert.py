@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from torch import fx, nn
 
 from sficonv.nn.constrained import MCSMode
-from sficonv.nn.report import ConversionReport
+from sficonv.nn.report import ConversionReport, LayerReport
 from sficonv.nn.rewrite import Rewriting, Shortcut
 from sficonv.nn.sficonv import Downsample, Ratio, SFIConv2d, check_ratio
 from sficonv.nn.trace import trace
@@ -38,20 +40,21 @@ def convert(
     shortcut: Shortcut = "own",
     fuse_at: str | None = None,
     init: Init = "keep",
-    input_size: tuple[int, int, int] = (3, 256, 256),
+    input_size: tuple[int, int, int] | None = None,
 ) -> ConvertedModel:
     """Replace the body convolutions of a backbone by SFIConv.
 
     The first convolution (head) and everything after the fusion (tail) stay vanilla. The second
     convolution becomes Stage 1, the last one Stage 3, those in between Stage 2. Layers that treat channels
     one by one act on each branch; before anything else the branches are fused by upsampling and
-    concatenation. Parameters keep their names and values, so pretrained weights survive: at beta = 1 with
-    `mcs_mode="none"` the converted model computes what the original did.
+    concatenation, and the next convolution splits them again. Parameters keep their names and values, so
+    pretrained weights survive: at beta = 1 with `mcs_mode="none"` the converted model computes what the
+    original did.
 
     Args:
         model: Any traceable convolutional classifier; it is left as it is.
         alpha: Share of high-frequency channels, in [0, 1]; 0 replaces nothing but `downsample`.
-        beta: Resolution of the high-frequency branch, in (0, 1].
+        beta: Resolution of the high-frequency branch, in [0, 1]; at 0 it is one value per channel.
         mcs_mode: How MCSConv keeps its constraint (`"reparam"`, `"projected"`, `"fixed"`), or `"none"`.
         downsample: `"strided"` keeps strided convolutions; `"avgpool"` averages, then convolves (the
             authors' form).
@@ -62,7 +65,8 @@ def convert(
             default: the last convolution of the model.
         init: `"keep"` the weights; `"paper"` draws each block by its own fan-out, as the authors' four
             separate convolutions do; `"vanilla"` draws each kernel as one.
-        input_size: `(C, H, W)` used to work out shapes; the converted model takes other sizes too.
+        input_size: `(C, H, W)` used to work out shapes; the converted model takes other sizes too. Default:
+            that of a timm model's own configuration, else `(3, 256, 256)`.
 
     Returns:
         The converted model, in the training mode of `model`, with a `report`.
@@ -78,7 +82,7 @@ def convert(
         torch.Size([1, 2])
     """
     check_ratio("alpha", alpha, where="convert")
-    check_ratio("beta", beta, where="convert", zero=False)
+    check_ratio("beta", beta, where="convert")
     for name, value, allowed in (
         ("mcs_mode", mcs_mode, get_args(MCSMode)),
         ("downsample", downsample, get_args(Downsample)),
@@ -87,9 +91,11 @@ def convert(
     ):
         if value not in allowed:
             raise ValueError(f"convert: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    traced = trace(model, input_size)
+    traced = trace(model, input_size or _own_input_size(model))
     rewriting = Rewriting(traced, alpha, beta, mcs_mode, downsample, shortcut, fuse_at)
     rewriting.run()
+    if alpha > 0:
+        _check_reached(type(model).__name__, rewriting.layers)
     if init != "keep":
         for layer in traced.modules():
             if isinstance(layer, SFIConv2d):
@@ -103,6 +109,29 @@ def convert(
         "fuse_at": fuse_at,
         "init": init,
     }
-    converted.report = ConversionReport(float(alpha), float(beta), tuple(rewriting.layers), options)
+    converted.report = ConversionReport(
+        float(alpha), float(beta), tuple(rewriting.layers), tuple(rewriting.joined), options
+    )
     converted.config = copy.deepcopy(getattr(model, "config", None))
+    if alpha > 0 and fuse_at is None and converted.report.share < 0.5:
+        share = converted.report.share
+        warnings.warn(
+            f"convert: only {share:.0%} of the multiply-accumulates of {type(model).__name__}'s convolutions "
+            "run as SFIConv; print(model.report) says why",
+            stacklevel=2,
+        )
     return converted
+
+
+def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
+    """The input size in a timm model's configuration, else the paper's 256 x 256."""
+    given = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 256, 256))
+    return (given[0], given[1], given[2])
+
+
+def _check_reached(name: str, layers: Sequence[LayerReport]) -> None:
+    """Refuse a network in which nothing became Stage 2: it would silently stay vanilla."""
+    if any(r.stage == "Stage 2" for r in layers):
+        return
+    notes = "; ".join(f"{r.layer}: {r.note}" for r in layers if r.note) or "too few convolutions"
+    raise ValueError(f"convert: no convolution of {name} can become Stage 2 ({notes})")

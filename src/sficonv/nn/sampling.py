@@ -24,7 +24,48 @@ def resize(x: Tensor, size: Size) -> Tensor:
         return x
     if not x.shape[1]:  # a branch without channels (alpha = 0 or 1)
         return x.new_empty(x.shape[0], 0, *size)
-    return F.interpolate(x, size=size, mode="nearest")
+    if not _rows_first(x):
+        return F.interpolate(x, size=size, mode="nearest")
+    axes = (-2, -1) if size[0] < x.shape[-2] else (-1, -2)  # the order with the smaller map in between
+    for axis in axes:
+        x = x.index_select(axis, _positions(x.shape[axis], size[axis], x.device))
+    return x
+
+
+def _rows_first(x: Tensor) -> bool:
+    """Whether `F.interpolate` would copy `x` to channels-last and back, as it does on the CPU."""
+    compiling = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and x.stride(-1) == 1 and not compiling
+
+
+def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
+    """`x + resize(low, size of x)`, without a pass over memory for the resizing where that can be had.
+
+    Args:
+        x: `(B, C, H, W)`.
+        low: `(B, C, h, w)`, at most as large.
+
+    Returns:
+        `(B, C, H, W)`.
+
+    Example:
+        >>> add_upsampled(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)).sum()
+        tensor(4.)
+    """
+    (height, width), (h, w) = x.shape[-2:], low.shape[-2:]
+    if (height, width) == (h, w) or height % h or width % w or not _rows_first(low):
+        return x + resize(low, (height, width))
+    low = _repeat_columns(low, width // w)  # the addition repeats the rows
+    return (x.unflatten(-2, (h, -1)) + low.unsqueeze(-2)).flatten(-3, -2)
+
+
+def _repeat_columns(x: Tensor, times: int) -> Tensor:
+    if torch.is_grad_enabled() and x.requires_grad:
+        return torch.stack([x] * times, -1).flatten(-2)
+    repeated = x.new_empty(*x.shape, times)  # a stack of contiguous tensors takes five times as long
+    for i in range(times):
+        repeated[..., i] = x
+    return repeated.flatten(-2)
 
 
 def uniform_step(full: int, kept: int) -> int | None:
@@ -39,9 +80,9 @@ def uniform_step(full: int, kept: int) -> int | None:
 
 
 def _positions(full: int, kept: int, device: torch.device) -> Tensor:
-    # asked of interpolate itself: it computes positions in float32, which exact integers do not always match
-    index = torch.arange(full, dtype=torch.float32, device=device)
-    return F.interpolate(index[None, None], size=kept, mode="nearest")[0, 0].long()
+    """What nearest resizing keeps; in float32, as `F.interpolate` computes it, which is not always exact."""
+    steps = torch.arange(kept, dtype=torch.float32, device=device) * (full / kept)
+    return steps.long().clamp_(max=full - 1)
 
 
 def strided_conv2d(
@@ -53,15 +94,28 @@ def strided_conv2d(
     dilation: Size = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """`F.conv2d`, with the input of a strided 1 x 1 kernel sliced first: the same numbers.
+    """`F.conv2d` around two weak spots of the CPU's libraries: the same numbers.
 
-    oneDNN (seen with torch 2.15 on AVX-512) writes past its buffer in the backward pass of a strided 1 x 1
-    convolution in channels-last format when the input channels are no multiple of 16, as they often are
-    in a branch. Slicing avoids that code and is no slower.
+    The input of a strided 1 x 1 kernel is sliced first. oneDNN (seen with torch 2.15 on AVX-512) writes past
+    its buffer in the backward pass of a strided 1 x 1 convolution in channels-last format when the input
+    channels are no multiple of 16, as they often are in a branch. Slicing avoids that code and is no slower.
+
+    The few positions of a small branch are made the rows of the matrix product, not its columns. PyTorch
+    multiplies small batches by BLAS, image by image, and a product with 2 to 15 columns is up to six times
+    slower there than one with as many rows.
     """
-    if weight.shape[-2:] == (1, 1) and padding == (0, 0) and stride != (1, 1):
+    kernel: Size = (weight.shape[-2], weight.shape[-1])
+    if kernel == (1, 1) and padding == (0, 0) and stride != (1, 1):
         x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if groups > 1 or not _rows_first(x) or x.shape[0] >= 16:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    size = conv_size((x.shape[-2], x.shape[-1]), kernel, stride, padding, dilation)
+    if not 1 < size[0] * size[1] < 16 or (kernel != (1, 1) and x.shape[0] > 1):
+        return F.conv2d(x, weight, bias, stride, padding, dilation)
+    if kernel != (1, 1):
+        x = F.unfold(x, kernel, dilation, padding, stride).unflatten(-1, size)
+        weight = weight.flatten(1)[:, :, None, None]
+    return F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, bias).contiguous()
 
 
 def sampled_conv2d(
@@ -78,9 +132,9 @@ def sampled_conv2d(
     """`resize(F.conv2d(x, weight, bias, ...), size)` for a smaller `size`, without the outputs it drops.
 
     Nearest resizing selects positions. Where those lie on a regular grid (every even size at beta = 1/2,
-    multiples of 4 at 1/4) that is a strided convolution; a 1 x 1 kernel reads only the selected positions;
-    in every other case the k x k windows of the selected positions are gathered side by side and read
-    with stride k. All three compute exactly `size` outputs.
+    multiples of 4 at 1/4) that is a strided convolution, and a 1 x 1 kernel reads only the selected
+    positions: both compute exactly `size` outputs. In every other case (3 x 3 at beta = 3/4) everything is
+    computed and then selected, which measures faster than any way of computing less (docs/performance.md).
 
     Args:
         x: Input `(B, C, H, W)`.
@@ -107,14 +161,10 @@ def sampled_conv2d(
         if conv_size((x.shape[-2], x.shape[-1]), kernel, grid, padding, dilation) != size:
             x, padding = _crop(x, kernel, grid, padding, dilation, size), (0, 0)
         return strided_conv2d(x, weight, bias, grid, padding, dilation, groups)
-    for axis in (0, 1):
-        first = _positions(full[axis], size[axis], x.device) * stride[axis]
-        taps = torch.arange(kernel[axis], device=x.device) * dilation[axis]
-        if padding[axis]:
-            pad = [0, 0, padding[axis], padding[axis]] if axis == 0 else [padding[axis], padding[axis]]
-            x = F.pad(x, pad)
-        x = x.index_select(axis - 2, (first[:, None] + taps).flatten())
-    return F.conv2d(x, weight, bias, stride=kernel, groups=groups)
+    if kernel == (1, 1) and padding == (0, 0):
+        x = resize(x[:, :, :: stride[0], :: stride[1]], size)
+        return F.conv2d(x, weight, bias, groups=groups)
+    return resize(F.conv2d(x, weight, bias, stride, padding, dilation, groups), size)
 
 
 def _crop(x: Tensor, kernel: Size, grid: Size, padding: Size, dilation: Size, size: Size) -> Tensor:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sficonv.nn.constrained import MCSConv, MCSMode
-from sficonv.nn.sampling import Size, conv_size, resize, sampled_conv2d, strided_conv2d
+from sficonv.nn.frozen import FrozenValue
+from sficonv.nn.sampling import Size, add_upsampled, conv_size, resize, sampled_conv2d, strided_conv2d
 
 Ratio = float | Fraction
 Downsample = Literal["strided", "avgpool"]
@@ -26,6 +27,15 @@ class SpaceFreq(NamedTuple):
 
     spa: Tensor
     fre: Tensor
+
+
+class _Blocks(NamedTuple):
+    """The four blocks of a kernel, contiguous: the convolution would copy them at every call otherwise."""
+
+    from_fre: Tensor  # [F->S; F->F]
+    spa_to_spa: Tensor
+    spa_to_fre: Tensor
+    bias: Tensor | None
 
 
 def frequency_channels(channels: int, alpha: Ratio) -> int:
@@ -83,7 +93,8 @@ class SFIConv2d(nn.Conv2d):
             convolution keeps to its branch, so the branches must meet at a group's border.
         alpha_in: Share of the input channels that are high-frequency, a rational number in [0, 1].
         alpha_out: Share of the output channels that are high-frequency.
-        beta: Resolution of the high-frequency branch relative to the spatial one, in (0, 1].
+        beta: Resolution of the high-frequency branch relative to the spatial one, in [0, 1]; at 0 it is one
+            value per channel.
         mcs_mode: How Stage 1's MCSConv keeps its constraint (see `MCSConv`), or `"none"` to leave it out.
         downsample: What stride means: `"strided"` as in `nn.Conv2d`, or `"avgpool"`: average pooling of
             both branches, then stride 1 (the authors' form).
@@ -129,7 +140,7 @@ class SFIConv2d(nn.Conv2d):
                 raise ValueError(f"{name}: {argument}={c} is not divisible by groups={groups}")
         check_ratio("alpha_in", alpha_in, where=name)
         check_ratio("alpha_out", alpha_out, where=name)
-        check_ratio("beta", beta, where=name, zero=False)
+        check_ratio("beta", beta, where=name)
         if mcs_mode not in get_args(MCSMode):
             raise ValueError(f"{name}: mcs_mode must be one of {get_args(MCSMode)}, got {mcs_mode!r}")
         if downsample not in get_args(Downsample):
@@ -146,6 +157,7 @@ class SFIConv2d(nn.Conv2d):
         self.conv_stride: Size = (1, 1) if downsample == "avgpool" else self.stride  # type: ignore[assignment]
         if groups > 1:
             self._check_groups()
+        self._frozen_blocks = FrozenValue[_Blocks]()
         self.mcs: MCSConv | None = None
         if self.stage == 1 and mcs_mode != "none":
             self.mcs = MCSConv(self._trace_channels, mode=mcs_mode)
@@ -174,6 +186,10 @@ class SFIConv2d(nn.Conv2d):
                 "choose alpha so that both shares hold whole groups"
             )
 
+    def kernel(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as applied, channels in the order `[spa | fre]`; a subclass may derive them."""
+        return self.weight, self.bias
+
     def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:  # type: ignore[override]
         """Run the layer's stage.
 
@@ -189,7 +205,7 @@ class SFIConv2d(nn.Conv2d):
             if self.stage == 1:
                 return self._generate(x)
             if self.stage is None or self.beta == 1:
-                return self._conv2d(x, self.weight, self.bias, self.groups)
+                return self._conv2d(x, *self.kernel(), self.groups)
             raise TypeError(
                 f"{self.name}: Stage {self.stage} at beta={self.beta} takes a SpaceFreq, got a tensor"
             )
@@ -207,8 +223,8 @@ class SFIConv2d(nn.Conv2d):
     def _conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:
         return strided_conv2d(x, weight, bias, self.conv_stride, self.padding, self.dilation, groups)  # type: ignore[arg-type]
 
-    def _biases(self) -> tuple[Tensor | None, Tensor | None]:
-        return (None, None) if self.bias is None else (self.bias[: self.spa_out], self.bias[self.spa_out :])
+    def _biases(self, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        return (None, None) if bias is None else (bias[: self.spa_out], bias[self.spa_out :])
 
     def _out_size(self, x: Tensor) -> Size:
         kernel, padding, dilation = self.kernel_size, self.padding, self.dilation
@@ -226,9 +242,10 @@ class SFIConv2d(nn.Conv2d):
     def _generate(self, x: Tensor) -> Tensor | SpaceFreq:
         """Stage 1: spatial rows read the input, high-frequency rows its trace maps."""
         if self.mcs is None and self.beta == 1:
-            return self._conv2d(x, self.weight, self.bias, self.groups)
-        bias_spa, bias_fre = self._biases()
-        weight_spa, weight_fre = self.weight[: self.spa_out], self.weight[self.spa_out :]
+            return self._conv2d(x, *self.kernel(), self.groups)
+        weight, bias = self.kernel()
+        bias_spa, bias_fre = self._biases(bias)
+        weight_spa, weight_fre = weight[: self.spa_out], weight[self.spa_out :]
         size = self._out_size(x)
         fre_size = self._fre_size(size)
         groups_fre = self.fre_out * self.groups // self.out_channels if self.groups > 1 else 1
@@ -261,36 +278,54 @@ class SFIConv2d(nn.Conv2d):
     def _interact(self, x: SpaceFreq) -> Tensor | SpaceFreq:
         """Stage 2 (eq. 4, 5, 8), and Stage 3 (eq. 7) where no output is high-frequency."""
         spa, fre = x
-        bias_spa, bias_fre = self._biases()
+        blocks = self._blocks()
+        bias_spa, bias_fre = self._biases(blocks.bias)
         size = self._out_size(spa)
-        from_fre = self._conv2d(fre, self.weight[:, self.spa_in :], None)  # F->S and F->F share their input
-        spa_out = resize(from_fre[:, : self.spa_out], size)
-        if self.spa_in:
-            spa_out = self._conv2d(spa, self.weight[: self.spa_out, : self.spa_in], bias_spa) + spa_out
-        elif bias_spa is not None:
-            spa_out = spa_out + bias_spa[:, None, None]
-        if not self.fre_out:
-            return spa_out
         fre_size = self._fre_size(size)
-        fre_out = resize(from_fre[:, self.spa_out :], fre_size)
+        # F->S and F->F share their input: one convolution
+        spa_out, fre_out = self._conv2d(fre, blocks.from_fre, None).split((self.spa_out, self.fre_out), 1)
+        fre_out = resize(fre_out, fre_size)
         if self.spa_in:
-            fre_out = fre_out + self._sampled(
-                spa, self.weight[self.spa_out :, : self.spa_in], bias_fre, fre_size
-            )
-        elif bias_fre is not None:
-            fre_out = fre_out + bias_fre[:, None, None]
-        return SpaceFreq(spa_out, fre_out)
+            spa_out = add_upsampled(self._conv2d(spa, blocks.spa_to_spa, bias_spa), spa_out)
+            if self.fre_out:
+                fre_out = self._sampled(spa, blocks.spa_to_fre, bias_fre, fre_size) + fre_out
+        else:
+            spa_out = resize(spa_out, size)
+            if bias_spa is not None and bias_fre is not None:
+                spa_out, fre_out = spa_out + bias_spa[:, None, None], fre_out + bias_fre[:, None, None]
+        return SpaceFreq(spa_out, fre_out) if self.fre_out else spa_out
+
+    def _blocks(self) -> _Blocks:
+        """The kernel in blocks; copied once, not at every call, where nothing trains."""
+        if self.training:
+            return self._split_kernel()
+        own = [t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None]
+        return self._frozen_blocks.of(own, self._split_kernel)
+
+    def _split_kernel(self) -> _Blocks:
+        weight, bias = self.kernel()
+        # split, not slices: its gradient is one copy, theirs a map of zeros for each
+        from_spa, from_fre = weight.split((self.spa_in, self.fre_in), 1)
+        to_spa, to_fre = from_spa.split((self.spa_out, self.fre_out), 0)
+        layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+        return _Blocks(*(t.contiguous(memory_format=layout) for t in (from_fre, to_spa, to_fre)), bias)
+
+    def train(self, mode: bool = True) -> SFIConv2d:
+        """Switch between training and evaluation, as `nn.Module` does."""
+        self._frozen_blocks.forget()
+        return super().train(mode)
 
     def _interact_grouped(self, x: SpaceFreq) -> SpaceFreq:
         """Grouped and depthwise convolutions have no cross terms: each branch keeps its own groups."""
-        bias_spa, bias_fre = self._biases()
+        weight, bias = self.kernel()
+        bias_spa, bias_fre = self._biases(bias)
         groups_fre = self.fre_out * self.groups // self.out_channels
         groups_spa = self.groups - groups_fre
         size = self._out_size(x.spa)
         spa = x.spa.new_empty(x.spa.shape[0], 0, *size)
         if groups_spa:
-            spa = self._conv2d(x.spa, self.weight[: self.spa_out], bias_spa, groups_spa)
-        fre = self._conv2d(x.fre, self.weight[self.spa_out :], bias_fre, groups_fre)
+            spa = self._conv2d(x.spa, weight[: self.spa_out], bias_spa, groups_spa)
+        fre = self._conv2d(x.fre, weight[self.spa_out :], bias_fre, groups_fre)
         return SpaceFreq(spa, resize(fre, self._fre_size(size)))
 
     @torch.no_grad()
@@ -379,7 +414,7 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
         border = self.num_features - self.fre_channels
         return SpaceFreq(self._branch(x.spa, slice(0, border)), self._branch(x.fre, slice(border, None)))
 
-    def _branch(self, x: Tensor, channels: slice) -> Tensor:
+    def _branch(self, x: Tensor, channels: slice | Tensor) -> Tensor:
         if not x.shape[1]:
             return x
         momentum = (
@@ -390,4 +425,8 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
             for t in (self.running_mean, self.running_var, self.weight, self.bias)
         )
         use_batch = self.training or mean is None
-        return self.after(F.batch_norm(x, mean, var, weight, bias, use_batch, momentum, self.eps))
+        x = F.batch_norm(x, mean, var, weight, bias, use_batch, momentum, self.eps)
+        if isinstance(channels, Tensor) and self.training and mean is not None:  # these were copies
+            self.running_mean.index_copy_(0, channels, mean)  # type: ignore[union-attr]
+            self.running_var.index_copy_(0, channels, var)  # type: ignore[union-attr,arg-type]
+        return self.after(x)

@@ -3,63 +3,177 @@
 from __future__ import annotations
 
 import copy
+import operator
+import re
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d, DropPath, get_notrace_functions, get_notrace_modules
+from timm.layers import get_notrace_functions, get_notrace_modules
+from timm.models.nfnet import NormFreeBlock
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torchvision.ops import StochasticDepth
+
+# timm's layers that are one operation: `convert` knows what they do, or must keep them whole.
+_TIMM_LAYERS = {
+    f"timm.layers.{name}"
+    for name in (
+        "activations", "adaptive_avgmax_pool", "blur_pool", "cond_conv2d", "drop", "evo_norm",
+        "filter_response_norm", "norm", "norm_act", "pool2d_same",
+    )
+}  # fmt: skip
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what has control flow of its own (timm's list) or acts differently in training."""
+    """Keeps whole every single layer, what has control flow of its own (timm's list), and drop-path.
 
-    def __init__(self) -> None:
+    Args:
+        kept: Names of further modules to keep whole.
+    """
+
+    def __init__(self, kept: set[str]) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self.leaves = (*get_notrace_modules(), BatchNormAct2d, DropPath, StochasticDepth)
+        layers = (nn.Conv2d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+        # on timm's list only because of in-place operations whose result nobody reads: see _follow_in_place
+        theirs = tuple(m for m in get_notrace_modules() if m is not NormFreeBlock)
+        self.leaves = (*theirs, *layers, StochasticDepth)
+        self.kept = kept
+        self.stopped_in = ""  # the innermost module in which tracing stopped
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+        one_layer = isinstance(m, self.leaves) or type(m).__module__ in _TIMM_LAYERS
+        whole = one_layer or module_qualified_name in self.kept
+        return whole or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.stopped_in = self.stopped_in or self.path_of_module(m)
+            raise
+
+
+class _Untraceable(Exception):
+    """Tracing stopped in a module, "" being the whole model."""
+
+    def __init__(self, module: str, reason: str) -> None:
+        super().__init__(reason)
+        self.module = module
+
+
+class ByMode(nn.Module):
+    """Gives the first of two outputs in training, the second out of it (auxiliary classifiers)."""
+
+    def forward(self, in_training: Any, otherwise: Any) -> Any:
+        return in_training if self.training else otherwise
 
 
 def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
     """Trace a copy of `model` and note the shape of every value.
 
     Args:
-        model: Any module that maps one `(B, 3, H, W)` tensor to logits. It is left as it is.
+        model: Any module that maps one `(B, 3, H, W)` tensor to logits. It is left as it is. Where it has more
+            outputs in training than out of it, so has the traced one.
         input_size: `(C, H, W)` of the example that shapes are computed for (nothing is run for real).
 
     Returns:
         A graph module with the same submodule names and state-dict keys; `node.meta["tensor_meta"].shape`
-        holds the shape of each tensor for a batch of 2.
+        holds the shape of each tensor for a batch of 2, and `meta["conv_macs"]` the multiply-accumulates
+        of each convolution module for one image.
 
     Raises:
-        ValueError: If the model's control flow depends on its input, with the place where tracing stopped.
+        ValueError: If the model's own control flow depends on its input; a submodule with such control flow is
+            kept whole.
     """
     model = copy.deepcopy(model)
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(model)
-    except (
-        fx.proxy.TraceError,
-        TypeError,
-        RuntimeError,
-        ValueError,
-        AttributeError,
-        AssertionError,
-    ) as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the input must "
-            "sit in a module of its own that timm.layers.register_notrace_module marks"
-        ) from error
+    graph = _trace_whole(model)
     traced = fx.GraphModule(model, graph, type(model).__name__)
     _free_dropout(traced)
     traced.train(model.training)
     _propagate_shapes(traced, input_size)
     return traced
+
+
+def _trace_whole(model: nn.Module) -> fx.Graph:
+    """The graph of both modes; a submodule that cannot be traced is kept whole."""
+    kept: set[str] = set()
+    while True:
+        try:
+            graph = _trace_mode(model, kept, training=True)
+            _add_output(graph, _trace_mode(model, kept, training=False), model)
+            return graph
+        except _Untraceable as error:
+            if error.module in kept | {""}:
+                raise ValueError(
+                    f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the input "
+                    "must sit in a submodule of its own, which then stays as it is"
+                ) from error
+            kept.add(error.module)
+
+
+def _trace_mode(model: nn.Module, kept: set[str], *, training: bool) -> fx.Graph:
+    """The graph that `model` runs in training, or out of it."""
+    modes = {module: module.training for module in model.modules()}
+    tracer = _Tracer(kept)
+    try:
+        graph = tracer.trace(model.train(training))
+    except Exception as error:  # whatever the model's own code raises when it is given no numbers
+        raise _Untraceable(tracer.stopped_in, str(error)) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    _follow_in_place(graph)
+    return graph
+
+
+def _add_output(graph: fx.Graph, other: fx.Graph, model: nn.Module) -> None:
+    """Let the graph of training also give the output of evaluation, where that is another one."""
+    twins: dict[fx.Node, fx.Node] = {}
+    candidates = iter(graph.nodes)
+    for node in other.nodes:
+        if node.op == "output":
+            break
+        twin = next((c for c in candidates if _same(node, c, twins)), None)
+        if twin is None:
+            stack = list(node.meta.get("nn_module_stack", {}).values())
+            inside = [name for name, _ in stack if name]
+            raise _Untraceable(
+                inside[-1] if inside else "",
+                f"out of training it computes {node.name} ({node.target}), in training it does not",
+            )
+        twins[node] = twin
+    output, other_output = (next(n for n in g.nodes if n.op == "output") for g in (graph, other))
+    in_evaluation = fx.node.map_arg(other_output.args[0], lambda n: twins[n])
+    if in_evaluation != output.args[0]:
+        model.add_module("output_by_mode", ByMode())
+        with graph.inserting_before(output):
+            chosen = graph.call_module("output_by_mode", (output.args[0], in_evaluation))
+        output.args = (chosen,)
+
+
+def _same(node: fx.Node, candidate: fx.Node, twins: dict[fx.Node, fx.Node]) -> bool:
+    """Whether two graphs have the same operation on the same values; constants may depend on the mode."""
+    same_call = (node.op, node.target) == (candidate.op, candidate.target)
+    return same_call and [twins[n] for n in node.all_input_nodes] == candidate.all_input_nodes
+
+
+_IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
+
+
+def _follow_in_place(graph: fx.Graph) -> None:
+    """Let everything behind an in-place operation read its result, which is the tensor it changed."""
+    order = {node: position for position, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        method = node.op == "call_method" and str(node.target).endswith("_") and node.target[-2] != "_"
+        if method or (node.op == "call_function" and node.target in _IN_PLACE):
+            changed = node.args[0]
+            if isinstance(changed, fx.Node):
+                changed.replace_all_uses_with(node, lambda user, at=order[node]: order[user] > at)
 
 
 _DROPOUT: dict[Any, type[nn.Module]] = {F.dropout: nn.Dropout, F.dropout2d: nn.Dropout2d}
@@ -81,21 +195,52 @@ def _propagate_shapes(traced: fx.GraphModule, input_size: tuple[int, int, int]) 
     traced.eval()
     like = next(traced.parameters(), torch.empty(0))
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    macs: dict[str, int] = {}
+    convs = {name: m for name, m in traced.named_modules() if isinstance(m, nn.Conv2d)}
+    hooks = [conv.register_forward_hook(_counting(macs, name)) for name, conv in convs.items()]
     try:
-        with torch.no_grad(), mode:
+        with torch.no_grad(), mode, redirect_stderr(StringIO()):  # torch prints a traceback as well
             ShapeProp(traced, fake_mode=mode).propagate(like.new_empty(2, *input_size))
     except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
         raise ValueError(
-            f"{type(traced).__name__} does not run on an input of size {input_size}: {error}"
+            f"{type(traced).__name__} does not run on an input of size {input_size}: {_reason(error)}"
         ) from error
     finally:
+        for hook in hooks:
+            hook.remove()
         traced.train(training)
+    traced.meta["conv_macs"] = macs
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong, and in which layer."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    place = re.search(r"target=([\w.]+)", str(error))
+    where = f" (at {place[1]})" if place else ""
+    return (str(cause).splitlines() or [type(cause).__name__])[0] + where
+
+
+def _counting(macs: dict[str, int], name: str) -> Callable[..., None]:
+    def count(conv: nn.Module, args: Any, output: torch.Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        macs[name] = macs.get(name, 0) + output[0].numel() * conv.weight[0].numel()
+
+    return count
 
 
 def shape(node: fx.Node) -> torch.Size | None:
     """Shape of a tensor value, None for anything else."""
     meta: Any = node.meta.get("tensor_meta")
     return meta.shape if isinstance(getattr(meta, "shape", None), torch.Size) else None
+
+
+def carries_map(node: fx.Node) -> bool:
+    """Whether a value is a feature map in some form (or several): a tensor of 3 dimensions or more."""
+    meta: Any = node.meta.get("tensor_meta")
+    parts = [meta] if isinstance(meta, TensorMetadata) else meta if isinstance(meta, list | tuple) else []
+    return any(isinstance(part, TensorMetadata) and len(part.shape) >= 3 for part in parts)
 
 
 def module_of(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -1,0 +1,273 @@
+"""`export`: a detector as one file that needs no PyTorch: image in, P(fake) out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from sficonv.deploy.runtime import FORMAT, open_exported
+from sficonv.errors import DataError, SficonvError
+
+if TYPE_CHECKING:
+    from sficonv.detect.detector import Detector
+
+Format = Literal["onnx", "openvino"]
+Precision = Literal["fp32", "fp16", "int8"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "int8": 1.0}
+"""Largest |dP| against PyTorch at which a file is still written; 8 bits are measured and left to judge."""
+MIN_CALIBRATION = 16
+PACKAGES = ("sficonv", "torch", "onnx", "onnxscript", "openvino", "nncf")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, and how far its scores lie from PyTorch's.
+
+    Args:
+        path: The file.
+        format: `"onnx"` or `"openvino"`.
+        precision: `"fp32"`, `"fp16"` or `"int8"`.
+        megabytes: Size of the file (of OpenVINO's two files together).
+        crop_size: Side of the face crops that it takes, in pixels.
+        images: Images that it was compared on: generated ones, for `"int8"` crops not used for calibration.
+        max_difference: Largest |dP|.
+        mean_difference: Mean |dP|.
+    """
+
+    path: Path
+    format: Format
+    precision: Precision
+    megabytes: float
+    crop_size: int
+    images: int
+    max_difference: float
+    mean_difference: float
+
+
+def export(
+    weights: str | Path = "default",
+    *,
+    out: str | Path,
+    format: Format | None = None,
+    precision: Precision = "fp32",
+    calibration_data: str | Path | None = None,
+    calibration_crops: int = 300,
+) -> ExportResult:
+    """Write a detector as one ONNX or OpenVINO file: face crops in, P(fake) out.
+
+    Resizing, normalisation, softmax and calibration are inside, so there is nothing left to get wrong around
+    it: the input `faces` is RGB `uint8` `(batch, S, S, 3)`, S being the size of the detector's crops, and the
+    output `p_fake` is `float32` `(batch,)`. Faces are found and cut out before (`sficonv scan` does it all).
+
+    The model is folded (see `sficonv.fold`), the file is opened in its runtime and compared with PyTorch, and
+    it is written only if P(fake) agrees: to 1e-4 in 32 bits, to 1e-2 with weights in 16 bits. The model card,
+    the hash of the weights and the versions stand in the file and, as JSON, beside it (`detector.onnx.json`).
+
+    Args:
+        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
+        out: The file to write: `.onnx`, or `.xml` for OpenVINO (its weights go beside it as `.bin`).
+        format: "onnx" or "openvino"; by default what the suffix of `out` says.
+        precision: "fp32"; "fp16" stores weights in 16 bits, which halves the file (the arithmetic stays in
+            32 bits); "int8" (OpenVINO only) computes in 8 bits, but for the first layers: faster, and the
+            scores move, see `docs/deploy.md`.
+        calibration_data: Prepared folder whose training and validation crops show int8 what to expect.
+        calibration_crops: How many of them to use; every fourth is kept to measure the difference.
+
+    Returns:
+        The file, its size and the difference that was measured.
+
+    Raises:
+        ValueError: If arguments do not fit together.
+        WeightsError: If the weights cannot be used.
+        DataError: If the calibration data cannot be used.
+        SficonvError: If a package is missing, or if the file would give other scores.
+
+    Example:
+        >>> export(out="detector.onnx").max_difference < 1e-4  # doctest: +SKIP
+        True
+    """
+    from sficonv.detect.detector import Detector
+
+    out = Path(out)
+    format = _check_arguments(out, format, precision, calibration_data, calibration_crops)
+    detector = Detector.from_pretrained(weights, device="cpu")
+    if detector.config.num_classes != 2:
+        raise ValueError(f"{detector.name} has {detector.config.num_classes} classes; a detector has 2")
+    images, crops = sample_images(detector.crop_size), None
+    if calibration_data is not None:
+        chosen = read_calibration_crops(calibration_data, detector.crop_size, calibration_crops)
+        held_out = np.arange(len(chosen)) % 4 == 3
+        images, crops = chosen[held_out], chosen[~held_out]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".sficonv-export-") as folder:
+        made = Path(folder) / out.name
+        metadata = describe(detector, precision)
+        _write(detector, made, metadata, format, precision, crops)
+        differences = compare(made, detector, images)
+        if not differences.max() < TOLERANCE[precision]:
+            raise SficonvError(
+                f"{out}: not written, because P(fake) would differ from PyTorch's by up to "
+                f"{differences.max():.2g} (allowed: {TOLERANCE[precision]:g})"
+            )
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        result = ExportResult(
+            path=out,
+            format=format,
+            precision=precision,
+            megabytes=round(size / 1e6, 2),
+            crop_size=detector.crop_size,
+            images=len(images),
+            max_difference=float(differences.max()),
+            mean_difference=float(differences.mean()),
+        )
+        beside = metadata | {"file": {**asdict(result), "path": out.name, "sha256": _sha256(made)}}
+        text = json.dumps(beside, indent=2, default=str) + "\n"
+        Path(folder, f"{out.name}.json").write_text(text, encoding="utf-8")
+        for file in Path(folder).iterdir():
+            file.chmod(0o644)
+            shutil.move(file, out.parent / file.name)
+    return result
+
+
+def _check_arguments(
+    out: Path, format: Format | None, precision: str, data: str | Path | None, crops: int
+) -> Format:
+    """Refuse what does not fit together, before anything slow happens; returns the format."""
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    if format is not None and format not in SUFFIXES:
+        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+    if by_suffix.get(out.suffix) is None or format not in (None, by_suffix[out.suffix]):
+        wanted = SUFFIXES[format] if format else " or ".join(SUFFIXES.values())
+        raise ValueError(f"out must end in {wanted}, got {str(out)!r}")
+    format = by_suffix[out.suffix]
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; name a file in it")
+    if precision == "int8" and format != "openvino":
+        raise ValueError(
+            "int8 is made for OpenVINO: name an .xml file. In ONNX Runtime it is hardly faster than fp32"
+        )
+    if (precision == "int8") != (data is not None):
+        raise ValueError("int8 needs calibration_data, a prepared folder; other precisions do not use it")
+    if crops < MIN_CALIBRATION:
+        raise ValueError(f"calibration_crops must be at least {MIN_CALIBRATION}, got {crops}")
+    return format
+
+
+def _write(
+    detector: Detector,
+    path: Path,
+    metadata: dict[str, Any],
+    format: Format,
+    precision: Precision,
+    crops: np.ndarray | None,
+) -> None:
+    from sficonv.deploy import onnx, openvino
+    from sficonv.deploy.graph import Scorer, capture
+    from sficonv.nn.fold import fold
+
+    try:
+        scorer = Scorer(fold(detector.model), detector.config, detector.temperature).eval()
+        program = capture(scorer, detector.crop_size)
+    except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
+        raise SficonvError(f"{detector.name} cannot be exported: {error}") from error
+    text, half = json.dumps(metadata, default=str), precision == "fp16"
+    if format == "onnx":
+        onnx.save(program, path, text, half=half)
+        return
+    model = openvino.to_openvino(program, detector.crop_size)
+    openvino.save(model if crops is None else openvino.quantise(model, crops), path, text, half=half)
+
+
+def compare(path: str | Path, detector: Detector, images: np.ndarray) -> np.ndarray:
+    """|dP| between an exported file and PyTorch on each image, at batch 1 and in a larger batch.
+
+    Args:
+        path: The exported file.
+        detector: What it was made from.
+        images: RGB `uint8` `(N, S, S, 3)`, at least two.
+    """
+    model = open_exported(path)
+    batches = [images[:1], *(images[i : i + 16] for i in range(1, len(images), 16))]
+    return np.abs(np.concatenate([model(batch) for batch in batches]) - detector.scores(list(images)))
+
+
+def sample_images(side: int) -> np.ndarray:
+    """Eight generated images: black, white, smooth, noise; RGB `uint8` `(8, side, side, 3)`.
+
+    Example:
+        >>> sample_images(64).shape
+        (8, 64, 64, 3)
+    """
+    from sficonv.data.faces import resize
+
+    rng = np.random.default_rng(0)
+    coarse = [resize(rng.integers(0, 256, (n, n, 3), np.uint8), (side, side)) for n in (2, 4, 8, 16)]
+    noise = rng.integers(0, 256, (2, side, side, 3), np.uint8)
+    return np.stack([np.zeros_like(noise[0]), np.full_like(noise[0], 255), *coarse, *noise])
+
+
+def read_calibration_crops(folder: str | Path, side: int, count: int) -> np.ndarray:
+    """Crops of the training and validation splits, as many real as fake, all videos of a label alike.
+
+    Args:
+        folder: A prepared folder.
+        side: Of the crops in pixels; others are resized.
+        count: How many at most; the same ones every time.
+
+    Returns:
+        RGB `uint8` `(N, side, side, 3)`.
+
+    Raises:
+        DataError: If the folder has too few such crops, or one cannot be read.
+    """
+    from sficonv.data.dataset import balanced_weights, read_crop
+    from sficonv.data.faces import resize
+    from sficonv.data.manifest import read_manifest
+
+    rows = read_manifest(folder)
+    rows = rows[rows["split"].isin(["train", "val"])]
+    if len(rows) < MIN_CALIBRATION:
+        raise DataError(
+            f"{folder}: {len(rows)} crops of the training and validation splits, {MIN_CALIBRATION} are needed"
+            " for calibration; test crops are never used"
+        )
+    rows = rows.sample(min(count, len(rows)), weights=balanced_weights(rows), random_state=0)
+    return np.stack([resize(read_crop(Path(folder) / path), (side, side)) for path in rows["path"]])
+
+
+def describe(detector: Detector, precision: Precision) -> dict[str, Any]:
+    """What an exported file says of itself: its input and output, the model card, hashes and versions."""
+    side = detector.crop_size
+    assert detector.weights is not None
+    return {
+        "format": FORMAT,
+        "input": {"name": "faces", "type": "uint8", "shape": [None, side, side, 3], "colour": "RGB"},
+        "output": {"name": "p_fake", "type": "float32", "shape": [None], "meaning": "P(fake), calibrated"},
+        "precision": precision,
+        "weights_sha256": _sha256(detector.weights),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "card": detector.card,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,192 @@
+"""Run an exported detector without PyTorch: 8-bit face crops in, P(fake) out."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sficonv.errors import SficonvError, WeightsError
+
+FORMAT = "sficonv-export/1"
+METADATA_KEY = "sficonv"
+
+
+class ExportedModel(ABC):
+    """What the two runtimes share: the metadata, and the check of the input.
+
+    Attributes:
+        path: The file.
+        metadata: What `export` wrote into it: `card` (the model card), `input`, `output`, `precision`,
+            `weights_sha256`, `versions`.
+        crop_size: Side of the face crops that it takes, in pixels.
+    """
+
+    def __init__(self, path: str | Path, metadata: str | None) -> None:
+        self.path = Path(path)
+        try:
+            self.metadata: dict[str, Any] = json.loads(metadata or "")
+            known = self.metadata["format"] == FORMAT
+            self.crop_size = int(self.metadata["input"]["shape"][1])
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise WeightsError(f"{path}: carries no metadata of `sficonv export`; export it again") from error
+        if not known:
+            raise WeightsError(f"{path}: its metadata is not of format {FORMAT!r}; export it again")
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model card of the weights."""
+        return self.metadata["card"]
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        """P(fake) of each face crop, calibrated as the model card says.
+
+        Args:
+            faces: RGB `uint8`, `(B, S, S, 3)` or `(B, 3, S, S)`, where S is `crop_size`.
+
+        Returns:
+            `float64` `(B,)` in [0, 1].
+
+        Raises:
+            ValueError: If the crops have another type or shape.
+            WeightsError: If the model answers with something that is not a number.
+        """
+        s = self.crop_size
+        if faces.dtype != np.uint8 or faces.shape[1:] not in ((s, s, 3), (3, s, s)):
+            raise ValueError(
+                f"{self.path.name} takes face crops as RGB uint8 (B, {s}, {s}, 3) or (B, 3, {s}, {s}), "
+                f"got {faces.dtype} {faces.shape}; resize them first"
+            )
+        if faces.shape[1] == 3:
+            faces = faces.transpose(0, 2, 3, 1)
+        if not len(faces):
+            return np.zeros(0)
+        scores = self._run(np.ascontiguousarray(faces)).astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise WeightsError(f"{self.path}: the model answers with values that are not numbers")
+        return scores
+
+    @abstractmethod
+    def _run(self, faces: np.ndarray) -> np.ndarray: ...
+
+
+class OnnxModel(ExportedModel):
+    """An exported `.onnx` file in ONNX Runtime.
+
+    Args:
+        path: The file.
+        threads: Threads for one batch; `None` takes all cores.
+        providers: ONNX Runtime's execution providers, in order of preference.
+
+    Raises:
+        SficonvError: If ONNX Runtime is not installed.
+        WeightsError: If the file is missing, unreadable, or not written by `export`.
+
+    Example:
+        >>> model = OnnxModel("detector.onnx")  # doctest: +SKIP
+        >>> model(np.zeros((1, 256, 256, 3), np.uint8)).shape  # doctest: +SKIP
+        (1,)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise missing("onnx", error) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        try:
+            self._session = onnxruntime.InferenceSession(_existing(path), options, providers=list(providers))
+        except (
+            Exception
+        ) as error:  # ONNX Runtime has a class per error code, all of them meaning the same here
+            raise WeightsError(f"{path}: not a model that ONNX Runtime can load ({error})") from error
+        super().__init__(path, self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
+
+    def _run(self, faces: np.ndarray) -> np.ndarray:
+        return self._session.run(["p_fake"], {"faces": faces})[0]
+
+
+class OpenVinoModel(ExportedModel):
+    """An exported `.xml` file (with its `.bin` beside it) in OpenVINO.
+
+    Computes in 32 bits where the file is not quantised: on processors with 16-bit arithmetic OpenVINO would
+    round to bfloat16 by itself, which moves the scores.
+
+    Args:
+        path: The `.xml` file.
+        threads: Threads for one batch; `None` takes all cores.
+        device: OpenVINO's device, such as `"CPU"` or `"GPU"`.
+
+    Raises:
+        SficonvError: If OpenVINO is not installed.
+        WeightsError: If the file is missing, unreadable, or not written by `export`.
+
+    Example:
+        >>> model = OpenVinoModel("detector.xml")  # doctest: +SKIP
+        >>> model(np.zeros((1, 256, 256, 3), np.uint8)).shape  # doctest: +SKIP
+        (1,)
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise missing("openvino", error) from error
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            core = openvino.Core()
+            model = core.read_model(_existing(path))
+            self._compiled = core.compile_model(model, device, config)
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: not a model that OpenVINO can load ({error})") from error
+        found = model.get_rt_info([METADATA_KEY]).astype(str) if model.has_rt_info([METADATA_KEY]) else None
+        super().__init__(path, found)
+
+    def _run(self, faces: np.ndarray) -> np.ndarray:
+        return self._compiled({"faces": faces})["p_fake"]
+
+
+def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedModel:
+    """Open an exported file with the runtime that its suffix asks for.
+
+    Args:
+        path: `.onnx` or `.xml`.
+        threads: Threads for one batch; `None` takes all cores.
+
+    Raises:
+        SficonvError: If the runtime is not installed.
+        WeightsError: If it is no such file.
+
+    Example:
+        >>> open_exported("detector.onnx")(crops)  # doctest: +SKIP
+        array([0.93])
+    """
+    kinds: dict[str, Any] = {".onnx": OnnxModel, ".xml": OpenVinoModel}
+    suffix = Path(path).suffix
+    if suffix not in kinds:
+        raise WeightsError(f"{path}: an exported detector is an .onnx file or OpenVINO's .xml file")
+    return kinds[suffix](path, threads=threads)
+
+
+def missing(extra: str, error: ImportError) -> SficonvError:
+    """The error for a package that is not installed, naming the extra that brings it."""
+    return SficonvError(f"the package {error.name} is missing: pip install 'sficonv[{extra}]'")
+
+
+def _existing(path: str | Path) -> str:
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such file")
+    return str(path)

@@ -1,0 +1,91 @@
+"""Small detectors whose scores spread over (0, 1), and prepared crops to calibrate on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from sficonv.data.manifest import COLUMNS, write_manifest
+from sficonv.models import create_model, save_weights, to_input
+
+MakeWeights = Callable[..., Path]
+
+
+def noise(count: int, side: int, seed: int = 0) -> np.ndarray:
+    """Images that differ in brightness, colour and texture, RGB `uint8` `(count, side, side, 3)`."""
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0, 255, (count, 1, 1, 3))
+    grain = rng.normal(0, 1, (count, side, side, 3)) * rng.uniform(5, 80, (count, 1, 1, 1))
+    return np.clip(base + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session", name="noise")
+def noise_fixture() -> Callable[..., np.ndarray]:
+    """`noise`, for the tests."""
+    return noise
+
+
+@torch.no_grad()
+def lived_in(model: nn.Module) -> nn.Module:
+    """Norms with statistics as after training, and logits whose difference has a spread of about 2."""
+    torch.manual_seed(0)
+    images = to_input(torch.from_numpy(noise(8, 64)).permute(0, 3, 1, 2), model.config)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.2)
+    model.train()(images)
+    logits = model.eval()(images)
+    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    factor = 2 / (logits[:, 1] - logits[:, 0]).std()
+    last.weight *= factor
+    last.bias.copy_(last.bias * factor - factor * logits.mean(0))
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_weights(tmp_path_factory: pytest.TempPathFactory) -> MakeWeights:
+    """Saves a small detector; `crop` is the side of its crops, `card` goes into its model card."""
+
+    def make(name: str, *, image_size: int = 64, crop: int = 64, **options: object) -> Path:
+        model = lived_in(create_model(name, image_size=image_size, **options))
+        card = {
+            "crop": {"margin": 1.3, "size": crop},
+            "calibration": {"temperature": 1.7, "uncertain": [0.4, 0.6]},
+            "limits": ['Knows only <noise> & "nothing" else: é.'],
+        }
+        return save_weights(tmp_path_factory.mktemp("weights") / "weights.safetensors", model, card)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small(make_weights: MakeWeights) -> Path:
+    """Weights of a detector that runs fast."""
+    return make_weights("sfic_mobilenetv1", beta=1.0, alpha=0.5)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A prepared folder: 12 crops each of train and val, 40 px, one video per crop."""
+    folder = tmp_path / "prepared"
+    (folder / "crops").mkdir(parents=True)
+    rows = []
+    for number, image in enumerate(noise(24, 40, seed=3)):
+        cv2.imwrite(str(folder / "crops" / f"{number}.png"), image)
+        row = dict.fromkeys(COLUMNS, "") | {
+            "path": f"crops/{number}.png", "label": number % 2, "dataset": "noise", "video_id": f"v{number}",
+            "split": "train" if number < 12 else "val", "frame": 0, "time": 0.0, "face": 0, "box": [0.0] * 4,
+            "landmarks": [0.0] * 10,
+        }  # fmt: skip
+        rows.append(row | ({"track": 0} if "track" in COLUMNS else {}))
+    write_manifest(folder, pd.DataFrame(rows))
+    return folder

@@ -1,0 +1,179 @@
+"""export(): a file that gives the scores of the detector, or no file."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sficonv.cli import main
+from sficonv.data.faces import resize
+from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.deploy import OpenVinoModel, open_exported
+from sficonv.deploy.export import TOLERANCE, compare, export, read_calibration_crops
+from sficonv.detect.detector import Detector
+from sficonv.errors import DataError, SficonvError
+
+
+def check_parity(path: Path, weights: Path, images: np.ndarray, most: float = 1e-4) -> np.ndarray:
+    """Compares on `images` at several batch sizes; returns the scores."""
+    model, detector = open_exported(path), Detector.from_pretrained(weights, device="cpu")
+    expected = detector.scores(list(images))
+    assert expected.std() > 0.05, "scores that are all alike would hide a difference"
+    for batch in (1, 2, len(images)):
+        given = np.concatenate([model(images[i : i + batch]) for i in range(0, len(images), batch)])
+        assert np.abs(given - expected).max() < most
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "side"),
+    [
+        ("sfic_resnet26", {"beta": 1.0}, 64),
+        ("sfic_resnet26", {"beta": 0.5}, 64),
+        ("sfic_efficientnet_lite0", {"beta": 1.0}, 64),
+        ("sfic_efficientnet_lite0", {"beta": 0.75}, 60),
+        ("sfic_mobilenetv1", {"beta": 0.25, "alpha": 0.25}, 60),
+        ("vgg13", {}, 48),
+    ],
+)
+def test_onnx_gives_the_scores_of_the_detector(make_weights, noise, tmp_path, name, options, side):
+    weights = make_weights(name, image_size=side, crop=side, **options)
+    result = export(weights, out=tmp_path / "detector.onnx")
+    assert result.max_difference < 1e-4
+    check_parity(tmp_path / "detector.onnx", weights, noise(6, side, seed=7))
+
+
+@pytest.mark.parametrize("crop", [96, 40])
+def test_the_resize_is_inside(make_weights, noise, tmp_path, crop):
+    weights = make_weights("sfic_mobilenetv1", image_size=64, crop=crop)
+    result = export(weights, out=tmp_path / "detector.onnx")
+    assert result.crop_size == crop
+    check_parity(tmp_path / "detector.onnx", weights, noise(6, crop, seed=7))
+
+
+def test_openvino_gives_the_scores_of_the_detector(make_weights, noise, tmp_path):
+    weights = make_weights("sfic_mobilenetv1", image_size=60, crop=60, beta=0.75)
+    export(weights, out=tmp_path / "detector.xml")
+    assert isinstance(open_exported(tmp_path / "detector.xml"), OpenVinoModel)
+    check_parity(tmp_path / "detector.xml", weights, noise(6, 60, seed=7))
+
+
+@pytest.mark.parametrize("name", ["detector.onnx", "detector.xml"])
+def test_16_bit_weights(small, noise, tmp_path, name):
+    full = export(small, out=tmp_path / "full" / name)
+    half = export(small, out=tmp_path / "half" / name, precision="fp16")
+    assert half.megabytes < 0.6 * full.megabytes
+    assert full.max_difference < half.max_difference < 1e-2
+    check_parity(tmp_path / "half" / name, small, noise(6, 64, seed=7), most=1e-2)
+
+
+def test_int8(small, noise, prepared, tmp_path):
+    result = export(
+        small, out=tmp_path / "q.xml", precision="int8", calibration_data=prepared, calibration_crops=20
+    )
+    assert result.images == 5
+    assert 1e-4 < result.mean_difference < 0.1
+    full = export(small, out=tmp_path / "full.xml")
+    assert result.megabytes < 0.5 * full.megabytes
+    check_parity(tmp_path / "q.xml", small, noise(6, 64, seed=7), most=0.3)
+
+
+def test_what_the_file_says_of_itself(small, tmp_path):
+    result = export(small, out=tmp_path / "detector.onnx")
+    model = open_exported(result.path)
+    card = json.loads(small.with_suffix(".json").read_text(encoding="utf-8"))
+    assert model.card == card
+    assert model.metadata["weights_sha256"] == hashlib.sha256(small.read_bytes()).hexdigest()
+    assert model.metadata["input"]["shape"] == [None, 64, 64, 3]
+    assert model.metadata["versions"]["torch"]
+    beside = json.loads((tmp_path / "detector.onnx.json").read_text(encoding="utf-8"))
+    file = beside.pop("file")
+    assert beside == model.metadata
+    assert file == asdict(result) | {
+        "path": "detector.onnx",
+        "sha256": hashlib.sha256(result.path.read_bytes()).hexdigest(),
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["detector.onnx", "detector.onnx.json"]
+
+
+def test_metadata_survives_openvino(small, tmp_path):
+    model = open_exported(export(small, out=tmp_path / "detector.xml").path)
+    assert model.card == json.loads(small.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def test_nothing_is_written_where_scores_differ(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(TOLERANCE, "fp32", 0.0)
+    with pytest.raises(SficonvError, match=r"not written, because P\(fake\) would differ"):
+        export(small, out=tmp_path / "detector.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_comparison_sees_another_temperature(small, noise, tmp_path):
+    path = export(small, out=tmp_path / "detector.onnx").path
+    detector = Detector.from_pretrained(small, device="cpu")
+    images = noise(4, 64)
+    assert compare(path, detector, images).max() < 1e-5
+    detector.temperature *= 1.1
+    assert compare(path, detector, images).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"out": "detector.pt"}, "out must end in .onnx or .xml"),
+        ({"out": "detector.xml", "format": "onnx"}, "out must end in .onnx,"),
+        ({"out": "detector.onnx", "format": "tflite"}, "format must be one of onnx, openvino"),
+        ({"out": "detector.onnx", "precision": "int4"}, "precision must be one of"),
+        ({"out": "detector.onnx", "precision": "int8", "calibration_data": "faces"}, "made for OpenVINO"),
+        ({"out": "detector.xml", "precision": "int8"}, "int8 needs calibration_data"),
+        ({"out": "detector.onnx", "calibration_data": "faces"}, "int8 needs calibration_data"),
+        (
+            {"out": "q.xml", "precision": "int8", "calibration_data": "faces", "calibration_crops": 3},
+            "at least 16",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        export(**arguments)
+
+
+def test_test_crops_are_never_used(prepared):
+    rows = read_manifest(prepared)
+    taken = read_calibration_crops(prepared, 40, 100)
+    assert len(taken) == len(rows) == 24
+    assert read_calibration_crops(prepared, 64, 16).shape == (16, 64, 64, 3)
+    write_manifest(prepared, rows.assign(split=["test"] * 10 + rows["split"].tolist()[10:]))
+    held_out = [cv2.imread(str(prepared / p))[:, :, ::-1] for p in rows["path"][:10]]
+    with pytest.raises(DataError, match="14 crops of the training and validation splits, 16 are needed"):
+        read_calibration_crops(prepared, 40, 100)
+    write_manifest(prepared, rows.assign(split=["test"] * 6 + rows["split"].tolist()[6:]))
+    taken = read_calibration_crops(prepared, 40, 100)
+    assert len(taken) == 18
+    assert not any((crop == image).all() for crop in taken for image in held_out[:6])
+
+
+def test_the_command_line(small, tmp_path, capsys):
+    out = tmp_path / "detector.onnx"
+    assert main(["export", "--weights", str(small), "--out", str(out), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["path"] == str(out)
+    assert answer["max_difference"] < 1e-4
+    assert main(["export", "--weights", str(small), "--out", str(tmp_path / "detector.txt")]) == 2
+    assert "out must end in .onnx or .xml" in capsys.readouterr().err
+    assert main(["export", "--weights", str(tmp_path / "no.safetensors"), "--out", str(out)]) == 1
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_the_shipped_detector_on_real_crops(shared, tmp_path):
+    files = sorted((shared / "data" / "celebdf_crops").rglob("*.jpg"))[::100]
+    crops = np.stack([resize(cv2.imread(str(f))[:, :, ::-1].copy(), (256, 256)) for f in files])
+    assert len(crops) >= 10
+    result = export(out=tmp_path / "detector.onnx")
+    detector = Detector.from_pretrained(device="cpu")
+    assert np.abs(open_exported(result.path)(crops) - detector.scores(list(crops))).max() < 1e-4

@@ -1,0 +1,76 @@
+"""OnnxModel and OpenVinoModel: what they take, and what they refuse."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from sficonv.deploy import OnnxModel, OpenVinoModel, open_exported
+from sficonv.deploy.export import export
+from sficonv.errors import SficonvError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def folder(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    for name in ("detector.onnx", "detector.xml"):
+        export(small, out=folder / name)
+    return folder
+
+
+@pytest.fixture(params=["detector.onnx", "detector.xml"])
+def model(request, folder):
+    return open_exported(folder / request.param, threads=1)
+
+
+def test_both_layouts(model, noise):
+    faces = noise(3, 64)
+    scores = model(faces)
+    assert scores.shape == (3,) and scores.dtype == np.float64
+    assert ((scores > 0) & (scores < 1)).all()
+    assert np.array_equal(model(faces.transpose(0, 3, 1, 2)), scores)
+    assert np.array_equal(model(np.flip(faces, 0)), scores[::-1])
+    assert model(faces[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "faces",
+    [
+        np.zeros((1, 64, 64, 3), np.float32),
+        np.zeros((64, 64, 3), np.uint8),
+        np.zeros((1, 65, 64, 3), np.uint8),
+        np.zeros((1, 64, 64, 4), np.uint8),
+    ],
+)
+def test_other_input_is_refused(model, faces):
+    with pytest.raises(ValueError, match=r"takes face crops as RGB uint8 \(B, 64, 64, 3\)"):
+        model(faces)
+
+
+def test_files_that_are_no_exported_detector(folder, tmp_path):
+    with pytest.raises(WeightsError, match="no such file"):
+        open_exported(tmp_path / "missing.onnx")
+    with pytest.raises(WeightsError, match=r"\.onnx file or OpenVINO"):
+        open_exported(tmp_path / "weights.safetensors")
+    for name in ("broken.onnx", "broken.xml"):
+        (tmp_path / name).write_bytes(b"not a model")
+        with pytest.raises(WeightsError, match=f"{name}: not a model that"):
+            open_exported(tmp_path / name)
+    foreign = onnx.load(folder / "detector.onnx")
+    for metadata in ("", "[]", json.dumps({"format": "another/1", "input": {"shape": [None, 64, 64, 3]}})):
+        onnx.helper.set_model_props(foreign, {"sficonv": metadata})
+        onnx.save(foreign, tmp_path / "foreign.onnx")
+        with pytest.raises(WeightsError, match="export it again"):
+            OnnxModel(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "kind"),
+    [("onnxruntime", "onnx", OnnxModel), ("openvino", "openvino", OpenVinoModel)],
+)
+def test_a_missing_package_names_its_extra(folder, monkeypatch, package, extra, kind):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SficonvError, match=rf"{package} is missing: pip install 'sficonv\[{extra}\]'"):
+        kind(folder / f"detector.{'onnx' if extra == 'onnx' else 'xml'}")
