@@ -243,7 +243,9 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
         note(row)
         state = " ".join(f"{k}={row.get(k)}" for k in ("equal", "beta_1", "beta_05", "sfi", "seconds"))
         errors = "; ".join(str(v) for k, v in row.items() if k.endswith("error"))
-        print(f"{time.time() - started:6.0f} s {position + 1}/{len(names)} {name} {state} {errors}", flush=True)
+        print(
+            f"{time.time() - started:6.0f} s {position + 1}/{len(names)} {name} {state} {errors}", flush=True
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.1f} GiB")
 
@@ -255,7 +257,9 @@ def matches(row: dict[str, Any], again: str) -> bool:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("convert.jsonl"))
     parser.add_argument("--report", type=Path, help="Markdown file whose measured part is rewritten")
     parser.add_argument("--first", type=int, default=10**6, help="only so many models of each file")

@@ -15,12 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sficonv.data.check import check
     from sficonv.data.inspection import inspect_source
     from sficonv.data.prepare import prepare
+    from sficonv.data.split import split
     from sficonv.deploy.export import export
     from sficonv.detect.demo import demo
     from sficonv.detect.detector import Detector
-    from sficonv.detect.explain import explain_images
+    from sficonv.detect.explain import explain
     from sficonv.detect.results import ScanResult
     from sficonv.detect.scan import iter_scan, scan
     from sficonv.errors import DataError, MediaError, SficonvError, WeightsError
@@ -42,13 +44,15 @@ _HOME = {
     "save_weights": "sficonv.models.checkpoint",
     "inspect_source": "sficonv.data.inspection",
     "prepare": "sficonv.data.prepare",
+    "split": "sficonv.data.split",
+    "check": "sficonv.data.check",
     "train": "sficonv.training.train",
     "evaluate": "sficonv.evaluation.evaluate",
     "Detector": "sficonv.detect.detector",
     "ScanResult": "sficonv.detect.results",
     "scan": "sficonv.detect.scan",
     "iter_scan": "sficonv.detect.scan",
-    "explain_images": "sficonv.detect.explain",
+    "explain": "sficonv.detect.explain",
     "demo": "sficonv.detect.demo",
     "serve": "sficonv.service.command",
     "export": "sficonv.deploy.export",
@@ -66,12 +70,13 @@ __all__ = [
     "ScanResult",
     "SficonvError",
     "WeightsError",
+    "check",
     "complexity",
     "convert",
     "create_model",
     "demo",
     "evaluate",
-    "explain_images",
+    "explain",
     "export",
     "fold",
     "inspect_source",
@@ -82,6 +87,7 @@ __all__ = [
     "save_weights",
     "scan",
     "serve",
+    "split",
     "train",
 ]
 

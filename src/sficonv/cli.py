@@ -63,7 +63,7 @@ VERBS = {
         "sficonv serve --port 8080",
     ),
     "explain": Verb(
-        "sficonv.detect.explain:explain_images",
+        "sficonv.detect.explain:explain",
         "draw where the detector looks in a face",
         "sficonv explain photo.jpg --out maps",
         positional="images",

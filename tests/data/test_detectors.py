@@ -158,7 +158,32 @@ def test_a_closer_look_straightens_the_landmarks(detector: FaceDetector, astrona
         assert detector.refine(turned, face, passes=0) is face
         errors = [abs(tilt(detector.refine(turned, face, passes=n)) - degrees) for n in range(3)]
         assert errors[0] > 20 > 14 > errors[1] and errors[2] < 10, errors
-        assert detector.refine(turned, face).box == face.box
+        closer = detector.refine(turned, face)
+        assert closer.box == pytest.approx(face.box, abs=8) and closer.box != face.box
+        assert detector.refine(turned, face, passes=2).box == closer.box
+
+
+@pytest.mark.parametrize("detector_name", ["yunet", "dlib"])
+def test_the_largest_face_alone(detector_name: str, face: Face, astronaut: np.ndarray) -> None:
+    if detector_name == "dlib":
+        pytest.importorskip("dlib", reason="needs the extra [dlib]")
+    finder = create_detector(detector_name)  # type: ignore[arg-type]
+    small = cv2.resize(astronaut[:256, 96:352], (180, 180), interpolation=cv2.INTER_AREA)
+    both = np.full((512, 740, 3), 128, np.uint8)
+    both[:180, :180], both[:, 228:] = small, astronaut
+    largest = finder.largest(both)
+    assert largest is not None
+    assert largest.box == pytest.approx(finder(both)[0].box, abs=10) and largest.box[0] > 228
+    assert finder.largest(np.full((90, 120, 3), 127, np.uint8)) is None
+
+
+def test_a_small_face_is_found_by_the_whole_search(detector: FaceDetector, astronaut: np.ndarray) -> None:
+    tiny = cv2.resize(astronaut[:256, 96:352], (64, 64), interpolation=cv2.INTER_AREA)  # a face of 24 px
+    image = np.full((480, 640, 3), 128, np.uint8)
+    image[200:264, 300:364] = tiny
+    [expected] = detector(image)
+    largest = detector.largest(image)
+    assert largest is not None and largest.box == pytest.approx(expected.box, abs=5)
 
 
 def test_a_face_that_is_not_found_again_stays_as_it_is(detector: FaceDetector, face: Face) -> None:

@@ -178,8 +178,6 @@ def _take(frame: Frame, name: str, out: Path, options: CropOptions, seen: _Seen)
         looks = [look(crop) for _, crop, _ in found]
         tracks = seen.tracker.update(frame.time, [f.box for f in faces], [f.landmarks for f in faces], looks)
     for number, ((face, crop, landmarks), track) in enumerate(zip(found, tracks, strict=True)):
-        if number and seen.only_largest:
-            break
         path = f"{name}_{number}.png"
         seen.crops.append(
             {
@@ -288,26 +286,25 @@ def _cut(
 ) -> Iterator[tuple[Face, np.ndarray, np.ndarray]]:
     """The faces of an image, largest first, with their crops and the landmarks in these."""
     detector = _detector(options.detector, options.min_score)
-    faces = detector(image)
-    # A second look straightens what the first leaves, and only the alignment needs it.
-    passes = 2 if options.align else 1
-    refined = (
-        detector.refine(image, face, passes=0 if number and only_largest else passes)
-        for number, face in enumerate(faces)
-    )
+    passes = 2 if options.align else 1  # a second look straightens what the first leaves of a tilt
+    if only_largest or not options.detect:
+        largest = detector.largest(image, passes=passes)
+        faces = [] if largest is None else [largest]
+    else:
+        faces = [detector.refine(image, face, passes=passes) for face in detector(image)]
     if not options.detect:
-        yield _whole(image, next(refined, None), options.size)
+        yield _whole(image, faces, options.size)
         return
     cut = align_face if options.align else crop_face
-    for face in refined:
+    for face in faces:
         yield face, *cut(image, face, margin=options.margin, size=options.size)
 
 
-def _whole(image: np.ndarray, face: Face | None, size: int) -> tuple[Face, np.ndarray, np.ndarray]:
+def _whole(image: np.ndarray, faces: list[Face], size: int) -> tuple[Face, np.ndarray, np.ndarray]:
     """The image is a crop already: resized to the square, landmarks where the detector finds a face."""
     height, width = image.shape[:2]
-    points = np.full((5, 2), np.nan, np.float32) if face is None else face.landmarks
-    score = math.nan if face is None else face.score
+    points = faces[0].landmarks if faces else np.full((5, 2), np.nan, np.float32)
+    score = faces[0].score if faces else math.nan
     whole = Face((0.0, 0.0, float(width), float(height)), points, score)
     return whole, resize(image, (size, size)), points * np.array([size / width, size / height], np.float32)
 

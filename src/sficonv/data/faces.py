@@ -36,8 +36,11 @@ class FaceDetector(Protocol):
     def __call__(self, image: np.ndarray) -> list[Face]:
         """Find the faces of one RGB image, uint8 `(H, W, 3)`; the largest box comes first."""
 
+    def largest(self, image: np.ndarray, *, passes: int = 1) -> Face | None:
+        """Find the largest face alone, refined as by `refine`; `None` if there is none."""
+
     def refine(self, image: np.ndarray, face: Face, *, passes: int = 1) -> Face:
-        """Look closer at a face found in an image, as often as `passes` says, for more exact landmarks."""
+        """Look closer at a face found in an image, as often as `passes` says; the same object if in vain."""
 
 
 def crop_face(

@@ -24,7 +24,7 @@ class Explanation:
         error: What is wrong with the file, or `None`.
         pictures: PNG files by kind: `"attention"` (forgery attention map) and `"grad_cam"`, each laid over
             the face.
-        numbers: Of the forgery attention map, from `explain.attention.attention_numbers`: the share of the
+        numbers: Of the forgery attention map, from `attention.maps.attention_numbers`: the share of the
             face above one half, the entropy, the centre.
     """
 
@@ -45,7 +45,7 @@ class Explanation:
         }
 
 
-def explain_images(
+def explain(
     images: Paths,
     *,
     weights: str | Path = "default",
@@ -73,7 +73,7 @@ def explain_images(
         WeightsError: If the weights cannot be used.
 
     Example:
-        >>> explain_images("portrait.jpg", out="maps")[0].numbers["area_above_half"]  # doctest: +SKIP
+        >>> explain("portrait.jpg", out="maps")[0].numbers["area_above_half"]  # doctest: +SKIP
         0.07
     """
     from sficonv.detect.progress import file_progress
@@ -116,7 +116,7 @@ def attention_maps(detector: Detector, crop: np.ndarray) -> tuple[dict[str, np.n
         Pictures, RGB `uint8` `(H, W, 3)`, under `"attention"` and `"grad_cam"`; and the numbers of
         `attention_numbers`.
     """
-    from sficonv.explain.attention import attention_numbers, forgery_attention, grad_cam, overlay
+    from sficonv.attention.maps import attention_numbers, forgery_attention, grad_cam, overlay
 
     x = detector.to_batch([crop])
     attention = forgery_attention(detector.model, x)

@@ -20,7 +20,7 @@ class AttentionPicture:
 
     Args:
         uri: The map laid over the face, as a data URI.
-        shares: Share of the attention per region of the face, see `explain.regions`; empty where the
+        shares: Share of the attention per region of the face, see `attention.regions`; empty where the
             landmarks are not known.
     """
 
@@ -53,8 +53,8 @@ def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPictur
         detector: Whose attention.
         evidence: The face.
     """
-    from sficonv.explain.attention import forgery_attention, overlay
-    from sficonv.explain.regions import region_shares
+    from sficonv.attention.maps import forgery_attention, overlay
+    from sficonv.attention.regions import region_shares
 
     attention = forgery_attention(detector.model, detector.to_batch([evidence.crop]))[0]
     uri = jpeg_uri(overlay(evidence.crop, attention, colours="turbo"))

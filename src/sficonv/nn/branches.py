@@ -30,7 +30,7 @@ def join(spa: Tensor, fre: Tensor) -> Tensor:
 def split_plain(x: Tensor, fre_channels: int, beta: float) -> SpaceFreq:
     """Split a tensor `[spa | fre]` by channels and bring the high-frequency part to its resolution.
 
-    `x` is a map `(B, C, H, W)`, or anything that broadcasts to one: a gate `(B, C, 1, 1)`, a weight `(C, 1, 1)`.
+    `x` is a map `(B, C, H, W)`, or what broadcasts to one: a gate `(B, C, 1, 1)`, a weight `(C, 1, 1)`.
     """
     border = x.shape[-3] - fre_channels
     return SpaceFreq(x[..., :border, :, :], match_frequency(x[..., border:, :, :], x, beta))

@@ -20,7 +20,7 @@ Kind = Literal["each", "drop", "norm", "resize", "pool", "combine", "cat", "size
 """What an operation does with the channels of a feature map:
 
 - `"each"`: one value at a time; `"drop"`: the same for all channels of a sample, at random;
-- `"norm"`: batch normalisation; `"resize"`: one channel at a time, to another size (pooling, padding, blurring);
+- `"norm"`: batch normalisation; `"resize"`: one channel at a time, to another size (pooling, padding);
 - `"pool"`: one channel at a time, to one value; `"combine"`: several maps, value by value;
 - `"cat"`: concatenation of channels; `"size"`: reads only the shape or type;
 - `"other"`: anything that may need all channels together.
@@ -51,8 +51,8 @@ _EACH_FUNCTIONS = {
     torch.tanh, torch.clamp, torch.neg, torch.exp, torch.sqrt, torch.square, operator.neg,
 }  # fmt: skip
 _EACH_METHODS = {
-    "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "clamp", "clamp_", "contiguous", "clone", "float",
-    "square", "sqrt", "exp", "neg",
+    "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "clamp", "clamp_", "contiguous", "clone",
+    "float", "square", "sqrt", "exp", "neg",
 }  # fmt: skip
 _RESIZE_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, torch.max_pool2d, torch._C._nn.avg_pool2d, F.interpolate}
 _POOL_FUNCTIONS = {F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.mean, torch.amax}

@@ -99,7 +99,9 @@ class Rewriting:
         if node in self.plan.fusing:
             return self._keep(node, "vanilla", "Stage 3 without branches to fuse")
         if not fre_out:
-            return self._keep(node, "vanilla", f"alpha={float(self.alpha):g} leaves it no high-frequency channel")
+            return self._keep(
+                node, "vanilla", f"alpha={float(self.alpha):g} leaves it no high-frequency channel"
+            )
         if self.stage1_source is None:
             self.stage1_source, self.stage1_end = source, self._block_end(node)
         return self._replace(node, None, fre_out)
@@ -242,7 +244,9 @@ class Rewriting:
         """Fuse the branches for an operation that may need all channels together."""
         if node.op != "output" and carries_map(node):
             module = module_of(self.traced, node)
-            what = type(module).__name__ if module is not None else getattr(node.target, "__name__", node.target)
+            what = (
+                type(module).__name__ if module is not None else getattr(node.target, "__name__", node.target)
+            )
             where = node.target if module is not None else node.name
             self.joined.append(f"{where} ({what})")
         self._fuse_inputs(node)

@@ -1,6 +1,6 @@
 """Maps of where a detector looks, and numbers for them."""
 
-from sficonv.explain.attention import (
+from sficonv.attention.maps import (
     attention_numbers,
     average_attention,
     forgery_attention,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sficonv.explain import attention_numbers, average_attention, forgery_attention, grad_cam, overlay
+from sficonv.attention import attention_numbers, average_attention, forgery_attention, grad_cam, overlay
 
 
 class Net(nn.Module):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sficonv.detect.explain import explain_images
+from sficonv.detect.explain import explain
 from sficonv.models import create_model
 from sficonv.models.checkpoint import save_weights
 
@@ -18,7 +18,7 @@ def test_two_pictures_and_numbers_for_each_face(weights, media, tmp_path):
     evil = tmp_path / "a b;$(x).jpg"
     evil.write_bytes((media / "face.jpg").read_bytes())
     paths = [evil, media / "nothing.jpg", tmp_path / "missing.jpg"]
-    face, nothing, missing = explain_images(paths, weights=weights, out=tmp_path / "maps")
+    face, nothing, missing = explain(paths, weights=weights, out=tmp_path / "maps")
     assert set(face.pictures) == {"attention", "grad_cam"}
     for picture in face.pictures.values():
         assert picture.parent == tmp_path / "maps"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sficonv.explain.regions import REGIONS, face_regions, region_shares
+from sficonv.attention.regions import REGIONS, face_regions, region_shares
 
 POINTS = np.array([[90, 100], [166, 100], [128, 140], [100, 180], [156, 180]], float)
 
