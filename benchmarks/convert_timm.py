@@ -14,19 +14,21 @@ One JSON line per model goes to `--out`; a second run goes on where the first st
 each architecture file first. `--report` writes the table for `docs/convert.md` from that file.
 
     python benchmarks/convert_timm.py --out convert.jsonl --report docs/convert.md
+
+A model of n parameters needs about 20 n bytes; --max-params keeps larger ones out, --seconds those that take
+too long. Both are named in the report.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import platform
 import resource
 import signal
+import statistics
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +40,6 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import sficonv
 from sficonv.nn import convert
 
 CONV_SHARE = 0.9
@@ -47,12 +48,16 @@ SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448)
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
+class OutOfTimeError(BaseException):
+    """A model took too long; no `except Exception` on the way may take this for an error of its own."""
+
+
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raise `TimeoutError` in the block after so many seconds."""
+    """Raise `OutOfTimeError` in the block after so many seconds."""
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"took longer than {seconds} s")
+        raise OutOfTimeError(f"took longer than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
@@ -160,21 +165,17 @@ def measure(name: str) -> dict[str, Any]:
         if not same_keys:
             found["equal_error"] = "other state-dict keys"
         del converted
-    except TimeoutError:
-        raise
     except Exception as error:  # whatever it is, it is the finding
         found |= {"equal": False, "equal_error": text(error)}
     for key, beta in (("beta_1", 1.0), ("beta_05", 0.5)):
         try:
             found |= {**trains(model.train(), x, beta), key: True}
-        except TimeoutError:
-            raise
         except Exception as error:
             found |= {key: False, f"{key}_error": text(error)}
     return found
 
 
-def text(error: Exception) -> str:
+def text(error: BaseException) -> str:
     """The first line of an error, with its kind."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 
@@ -219,7 +220,7 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
         try:
             with time_limit(seconds):
                 row |= count(name)
-        except Exception as error:
+        except (Exception, OutOfTimeError) as error:
             row["count_error"] = text(error)
         note(row)
     names = ordered(known)
@@ -237,6 +238,8 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
         try:
             with time_limit(seconds):
                 row |= measure(name)
+        except OutOfTimeError as error:
+            row["skipped"] = str(error)
         except Exception as error:
             row["error"] = text(error)
         row["seconds"] = round(time.time() - begun, 1)
@@ -252,8 +255,80 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
 
 def matches(row: dict[str, Any], again: str) -> bool:
     """Whether a model is to be measured again: its name is given, or it failed."""
-    failed = not all(row.get(k) for k in ("equal", "beta_1", "beta_05"))
+    failed = not all(row.get(key) for key in KEYS)
     return row["model"] in again.split(",") or (again == "failed" and failed)
+
+
+KEYS = ("equal", "beta_1", "beta_05")
+
+
+def report(path: Path) -> str:
+    """Summary, table by architecture file, and what failed or was left out, as Markdown."""
+    known = read(path)
+    convolutional = [row for row in known.values() if row.get("share", 0) >= CONV_SHARE]
+    measured = [row for row in convolutional if "seconds" in row and "skipped" not in row]
+    versions = f"timm {timm.__version__}, torchvision {torchvision.__version__}, torch {torch.__version__}"
+    uncounted = sum("share" not in row for row in known.values())
+    lines = [
+        f"Of {len(known)} architectures ({versions}), {len(convolutional)} have at least {CONV_SHARE:.0%} "
+        f"of their multiply-accumulates in convolutions"
+        + (f" ({uncounted} could not be counted)" if uncounted else "")
+        + f". {len(measured)} of these were measured, the smallest of every architecture file first.",
+        "",
+        "| | models | share of those measured |",
+        "|---|---|---|",
+    ]
+    for key, label in (
+        ("equal", "equal to the original at beta = 1, MCSConv bypassed"),
+        ("beta_1", "forward and backward at beta = 1"),
+        ("beta_05", "forward and backward at beta = 0.5"),
+    ):
+        good = sum(bool(row.get(key)) for row in measured)
+        lines.append(f"| {label} | {good} | {good / max(1, len(measured)):.1%} |")
+    within = sum(abs(row.get("parameters", 1)) <= 0.01 for row in measured)
+    lines.append(f"| parameters within 1 % | {within} | {within / max(1, len(measured)):.1%} |")
+    differences = [row["difference"] for row in measured if "difference" in row]
+    lines += ["", f"Largest relative difference at beta = 1: {max(differences, default=0):.1e}.", ""]
+    lines += _table(convolutional, measured) + _exceptions(convolutional, measured)
+    return "\n".join(lines)
+
+
+def _table(convolutional: list[dict[str, Any]], measured: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| architecture file | models | measured | equal | beta = 1 | beta = 0.5 | run as SFIConv |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in sorted({row["file"] for row in convolutional}):
+        here = [row for row in measured if row["file"] == file]
+        good = " | ".join(str(sum(bool(row.get(key)) for row in here)) for key in KEYS)
+        shares = [row["sfi"] for row in here if "sfi" in row]
+        middle = f"{statistics.median(shares):.0%}" if shares else ""
+        total = sum(row["file"] == file for row in convolutional)
+        lines.append(f"| `{file}` | {total} | {len(here)} | {good} | {middle} |")
+    return lines
+
+
+def _exceptions(convolutional: list[dict[str, Any]], measured: list[dict[str, Any]]) -> list[str]:
+    """The models that failed, and those that were left out, with the reason."""
+    failed = [row for row in measured if not all(row.get(key) for key in KEYS)]
+    lines = ["", "Failures:", ""] if failed else ["", "Failures: none."]
+    for row in failed:
+        reasons = sorted({str(v) for k, v in row.items() if k.endswith("error")})
+        wrong = f"difference {row.get('difference', 0):.1e}"
+        lines.append(f"- `{row['model']}`: {'; '.join(reasons) or wrong}")
+    reasons = Counter(row["skipped"] for row in convolutional if "skipped" in row)
+    left_out = len(convolutional) - len(measured) - sum(reasons.values())
+    if left_out:
+        reasons["not run for lack of time"] = left_out
+    lines += [""] + [f"Left out: {number} models, {reason}." for reason, number in reasons.items()]
+    return lines
+
+
+def write_report(path: Path, document: Path) -> None:
+    """Put the report between the two marks of a Markdown file."""
+    before, _, rest = document.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    document.write_text(f"{before}{BEGIN}\n\n{report(path)}\n\n{END}{after}")
 
 
 if __name__ == "__main__":
@@ -265,8 +340,12 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=10**6, help="only so many models of each file")
     parser.add_argument("--seconds", type=int, default=180, help="limit for one model")
     parser.add_argument("--max-params", type=float, default=250, help="skip larger models, in millions")
+    parser.add_argument("--only-report", action="store_true", help="measure nothing")
     parser.add_argument("--again", default="", help="names to measure again, or 'failed'")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(1)
-    run(args.out, first=args.first, seconds=args.seconds, max_params=args.max_params, again=args.again)
+    if not args.only_report:
+        run(args.out, first=args.first, seconds=args.seconds, max_params=args.max_params, again=args.again)
+    if args.report:
+        write_report(args.out, args.report)

@@ -29,13 +29,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import sficonv
-from publish_detector import replace_between
-from results import judged_rows
 from sficonv.data.dataset import read_crop
 from sficonv.data.faces import resize
+from sficonv.data.manifest import read_manifest
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
 from sficonv.deploy.graph import Scorer
+from small_data import write_between
 
 Run = Callable[[np.ndarray], np.ndarray]
 BASE = "vanilla ResNet26, eager"
@@ -111,7 +111,7 @@ def measure_speed(forms: dict[str, Run], batch: int, rounds: int) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def speed_table(args: argparse.Namespace) -> str:
+def speed_table(args: argparse.Namespace) -> list[str]:
     lines = []
     for beta in args.betas:
         forms = runs(args.out, args.prepared / "ffpp", beta, args.threads)
@@ -131,7 +131,7 @@ def speed_table(args: argparse.Namespace) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
         lines.append("")
-    return "\n".join([*lines, machine(args.threads)])
+    return [*lines, machine(args.threads)]
 
 
 def machine(threads: int) -> str:
@@ -149,13 +149,16 @@ def machine(threads: int) -> str:
 def read_set(prepared: Path, name: str, most: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops and labels of one set; at most `most`, drawn once."""
     folder, split, compression = SETS[name]
-    rows = judged_rows(prepared / folder, split, compression)
+    rows = read_manifest(prepared / folder)
+    rows = rows[rows["split"] == split]
+    if compression:
+        rows = rows[rows["compression"] == compression]
     rows = rows.sample(min(most, len(rows)), random_state=0)
     crops = [resize(read_crop(prepared / folder / path), (side, side)) for path in rows["path"]]
     return np.stack(crops), rows["label"].to_numpy()
 
 
-def accuracy_table(args: argparse.Namespace) -> str:
+def accuracy_table(args: argparse.Namespace) -> list[str]:
     detector = sficonv.Detector.from_pretrained("default", device="cpu")
     folder = args.out / detector.name
     export_all("default", folder, args.prepared / "ffpp", list(FILES))
@@ -180,7 +183,7 @@ def accuracy_table(args: argparse.Namespace) -> str:
                 f"{roc_auc_score(labels, scores):.3f} | {flips:.1%} |"
             )
             print(lines[-1], flush=True)
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -199,8 +202,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     for what, table in (("speed", speed_table), ("accuracy", accuracy_table)):
         if args.only in (None, what):
-            start, end = f"<!-- {what}: written by benchmarks/deploy.py -->", f"<!-- end of {what} -->"
-            replace_between(args.document, start, end, table(args))
+            marks = f"<!-- {what}: written by benchmarks/deploy.py -->", f"<!-- end of {what} -->"
+            write_between(args.document, marks, table(args))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def memory(pid: int) -> float:
                 r"^Pss:\s+(\d+)", Path(f"/proc/{process}/smaps_rollup").read_text(), re.MULTILINE
             )
             total += int(found[1]) / 1024 if found else 0.0
-            waiting += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
         except OSError:  # it has ended
             continue
     return total

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sficonv.bench import bench
     from sficonv.data.check import check
     from sficonv.data.inspection import inspect_source
     from sficonv.data.prepare import prepare
@@ -56,6 +57,7 @@ _HOME = {
     "demo": "sficonv.detect.demo",
     "serve": "sficonv.service.command",
     "export": "sficonv.deploy.export",
+    "bench": "sficonv.bench",
     "SficonvError": "sficonv.errors",
     "MediaError": "sficonv.errors",
     "DataError": "sficonv.errors",
@@ -70,6 +72,7 @@ __all__ = [
     "ScanResult",
     "SficonvError",
     "WeightsError",
+    "bench",
     "check",
     "complexity",
     "convert",

@@ -90,6 +90,18 @@ VERBS = {
         positional="model",
         metavar="MODEL",
     ),
+    "convert": Verb(
+        "sficonv.models.conversion:conversion_of",
+        "say which layer of a timm or registered network becomes which stage of SFIConv",
+        "sficonv convert densenet121 --alpha 0.5 --beta 0.5",
+        positional="model",
+        metavar="MODEL",
+    ),
+    "bench": Verb(
+        "sficonv.bench:bench",
+        "measure the speed of SFIC networks beside the vanilla ones",
+        "sficonv bench --model resnet26 --alpha 0.5 --beta 1,0.5 --batch 1,16",
+    ),
     "inspect": Verb(
         "sficonv.data.inspection:inspect_source",
         "list what the folder of a dataset holds, what it lacks and which split is which",

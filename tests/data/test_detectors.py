@@ -72,6 +72,15 @@ def test_no_face(detector: FaceDetector, shape: tuple[int, int]) -> None:
     assert detector(np.full((*shape, 3), 127, np.uint8)) == []
 
 
+def test_nothing_is_found_in_narrow_images_between_others(astronaut: np.ndarray) -> None:
+    detector = YuNet()
+    narrow = np.full((1, 640, 3), 127, np.uint8)
+    small = cv2.resize(astronaut, (128, 128), interpolation=cv2.INTER_AREA)
+    for _ in range(150):  # what was in memory before must not show
+        assert detector(small)
+        assert detector(narrow) == []
+
+
 def test_arguments_are_checked(detector: FaceDetector) -> None:
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ValueError, match="uint8"):
@@ -157,7 +166,7 @@ def test_a_closer_look_straightens_the_landmarks(detector: FaceDetector, astrona
         [face] = detector(turned)
         assert detector.refine(turned, face, passes=0) is face
         errors = [abs(tilt(detector.refine(turned, face, passes=n)) - degrees) for n in range(3)]
-        assert errors[0] > 20 > 14 > errors[1] and errors[2] < 10, errors
+        assert errors[0] > 22 > 18 > errors[1] and errors[2] < 11, errors
         closer = detector.refine(turned, face)
         assert closer.box == pytest.approx(face.box, abs=8) and closer.box != face.box
         assert detector.refine(turned, face, passes=2).box == closer.box

@@ -237,7 +237,7 @@ def test_aligned_crops_are_upright_however_the_head_is_held(
             [crop] = run(tmp_path / f"{degrees}.png", align=align, size=128).crops
             points = np.array(crop["landmarks"]).reshape(5, 2)
             tilt = np.degrees(np.arctan2(*(points[0] - points[1])[::-1] * [-1, -1]))
-            assert tilt == pytest.approx(0 if align else -degrees, abs=8 if align else 12)
+            assert tilt == pytest.approx(0 if align else -degrees, abs=8 if align else 18)
             if align:
                 assert points[:2].mean(axis=0) == pytest.approx([64, 52], abs=5)
         [crop] = run(tmp_path / f"{degrees}.png", align=True, size=128).crops

@@ -100,7 +100,7 @@ def test_points_of_dlib_lie_on_the_face(photos: Path, tmp_path: Path) -> None:
     points = points_68(crop, five)
     eyes = [points[36:42].mean(axis=0), points[42:48].mean(axis=0)]
     assert np.abs(np.array(eyes) - five[:2]).max() < 10
-    assert np.abs(points[[48, 54]] - five[3:]).max() < 16
+    assert np.abs(points[[48, 54]] - five[3:]).max() < 20
     assert points_68(crop, np.full((5, 2), np.nan)).shape == (68, 2)
 
 

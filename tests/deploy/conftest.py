@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sficonv.data.manifest import COLUMNS, write_manifest
+from sficonv.deploy.export import ExportResult, export
 from sficonv.models import create_model, save_weights, to_input
 
 MakeWeights = Callable[..., Path]
@@ -34,8 +35,7 @@ def noise_fixture() -> Callable[..., np.ndarray]:
 
 @torch.no_grad()
 def lived_in(model: nn.Module) -> nn.Module:
-    """Norms with statistics as after training, and logits whose difference has a spread of about 2."""
-    torch.manual_seed(0)
+    """Norms with statistics as after training, and logits whose difference has a spread of about 1."""
     images = to_input(torch.from_numpy(noise(8, 64)).permute(0, 3, 1, 2), model.config)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -45,7 +45,7 @@ def lived_in(model: nn.Module) -> nn.Module:
     model.train()(images)
     logits = model.eval()(images)
     last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    factor = 2 / (logits[:, 1] - logits[:, 0]).std()
+    factor = 1 / (logits[:, 1] - logits[:, 0]).std()
     last.weight *= factor
     last.bias.copy_(last.bias * factor - factor * logits.mean(0))
     return model
@@ -56,6 +56,7 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> MakeWeights:
     """Saves a small detector; `crop` is the side of its crops, `card` goes into its model card."""
 
     def make(name: str, *, image_size: int = 64, crop: int = 64, **options: object) -> Path:
+        torch.manual_seed(0)
         model = lived_in(create_model(name, image_size=image_size, **options))
         card = {
             "crop": {"margin": 1.3, "size": crop},
@@ -71,6 +72,13 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> MakeWeights:
 def small(make_weights: MakeWeights) -> Path:
     """Weights of a detector that runs fast."""
     return make_weights("sfic_mobilenetv1", beta=1.0, alpha=0.5)
+
+
+@pytest.fixture(scope="session")
+def exported(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportResult]:
+    """`small` in both formats, by suffix."""
+    folder = tmp_path_factory.mktemp("exported")
+    return {suffix: export(small, out=folder / f"detector{suffix}") for suffix in (".onnx", ".xml")}
 
 
 @pytest.fixture

@@ -33,11 +33,11 @@ def check_parity(path: Path, weights: Path, images: np.ndarray, most: float = 1e
     ("name", "options", "side"),
     [
         ("sfic_resnet26", {"beta": 1.0}, 64),
-        ("sfic_resnet26", {"beta": 0.5}, 64),
-        ("sfic_efficientnet_lite0", {"beta": 1.0}, 64),
-        ("sfic_efficientnet_lite0", {"beta": 0.75}, 60),
         ("sfic_mobilenetv1", {"beta": 0.25, "alpha": 0.25}, 60),
-        ("vgg13", {}, 48),
+        pytest.param("sfic_resnet26", {"beta": 0.5}, 64, marks=pytest.mark.slow),
+        pytest.param("sfic_efficientnet_lite0", {"beta": 1.0}, 64, marks=pytest.mark.slow),
+        pytest.param("sfic_efficientnet_lite0", {"beta": 0.75}, 60, marks=pytest.mark.slow),
+        pytest.param("vgg13", {}, 48, marks=pytest.mark.slow),
     ],
 )
 def test_onnx_gives_the_scores_of_the_detector(make_weights, noise, tmp_path, name, options, side):
@@ -55,54 +55,56 @@ def test_the_resize_is_inside(make_weights, noise, tmp_path, crop):
     check_parity(tmp_path / "detector.onnx", weights, noise(6, crop, seed=7))
 
 
-def test_openvino_gives_the_scores_of_the_detector(make_weights, noise, tmp_path):
+@pytest.mark.slow
+def test_openvino_below_beta_1(make_weights, noise, tmp_path):
     weights = make_weights("sfic_mobilenetv1", image_size=60, crop=60, beta=0.75)
     export(weights, out=tmp_path / "detector.xml")
-    assert isinstance(open_exported(tmp_path / "detector.xml"), OpenVinoModel)
     check_parity(tmp_path / "detector.xml", weights, noise(6, 60, seed=7))
 
 
-@pytest.mark.parametrize("name", ["detector.onnx", "detector.xml"])
-def test_16_bit_weights(small, noise, tmp_path, name):
-    full = export(small, out=tmp_path / "full" / name)
-    half = export(small, out=tmp_path / "half" / name, precision="fp16")
-    assert half.megabytes < 0.6 * full.megabytes
-    assert full.max_difference < half.max_difference < 1e-2
-    check_parity(tmp_path / "half" / name, small, noise(6, 64, seed=7), most=1e-2)
+def test_openvino_gives_the_scores_of_the_detector(small, exported, noise):
+    assert isinstance(open_exported(exported[".xml"].path), OpenVinoModel)
+    check_parity(exported[".xml"].path, small, noise(6, 64, seed=7))
 
 
-def test_int8(small, noise, prepared, tmp_path):
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_16_bit_weights(small, exported, noise, tmp_path, suffix):
+    half = export(small, out=tmp_path / f"half{suffix}", precision="fp16")
+    assert half.megabytes < 0.6 * exported[suffix].megabytes
+    assert exported[suffix].max_difference < half.max_difference < 1e-2
+    check_parity(half.path, small, noise(6, 64, seed=7), most=1e-2)
+
+
+def test_int8(small, exported, prepared, tmp_path):
     result = export(
         small, out=tmp_path / "q.xml", precision="int8", calibration_data=prepared, calibration_crops=20
     )
-    assert result.images == 5
-    assert 1e-4 < result.mean_difference < 0.1
-    full = export(small, out=tmp_path / "full.xml")
-    assert result.megabytes < 0.5 * full.megabytes
-    check_parity(tmp_path / "q.xml", small, noise(6, 64, seed=7), most=0.3)
+    assert result.megabytes < 0.5 * exported[".xml"].megabytes
+    assert 1e-4 < result.mean_difference < 0.3  # a network of noise: much more than a trained one
+    held_out = read_calibration_crops(prepared, 64, 20)[3::4]
+    assert result.images == len(held_out) == 5
+    detector = Detector.from_pretrained(small, device="cpu")
+    assert compare(result.path, detector, held_out).mean() == pytest.approx(result.mean_difference)
 
 
-def test_what_the_file_says_of_itself(small, tmp_path):
-    result = export(small, out=tmp_path / "detector.onnx")
+def test_what_the_file_says_of_itself(small, exported):
+    result = exported[".onnx"]
     model = open_exported(result.path)
     card = json.loads(small.with_suffix(".json").read_text(encoding="utf-8"))
     assert model.card == card
     assert model.metadata["weights_sha256"] == hashlib.sha256(small.read_bytes()).hexdigest()
     assert model.metadata["input"]["shape"] == [None, 64, 64, 3]
     assert model.metadata["versions"]["torch"]
-    beside = json.loads((tmp_path / "detector.onnx.json").read_text(encoding="utf-8"))
+    beside = json.loads(Path(f"{result.path}.json").read_text(encoding="utf-8"))
     file = beside.pop("file")
-    assert beside == model.metadata
+    assert beside == model.metadata == open_exported(exported[".xml"].path).metadata
     assert file == asdict(result) | {
         "path": "detector.onnx",
         "sha256": hashlib.sha256(result.path.read_bytes()).hexdigest(),
     }
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["detector.onnx", "detector.onnx.json"]
-
-
-def test_metadata_survives_openvino(small, tmp_path):
-    model = open_exported(export(small, out=tmp_path / "detector.xml").path)
-    assert model.card == json.loads(small.with_suffix(".json").read_text(encoding="utf-8"))
+    written = {p.name for p in result.path.parent.iterdir()}
+    names = ("detector.onnx", "detector.xml")
+    assert written == {*names, *(f"{name}.json" for name in names), "detector.bin"}
 
 
 def test_nothing_is_written_where_scores_differ(small, tmp_path, monkeypatch):
@@ -112,8 +114,8 @@ def test_nothing_is_written_where_scores_differ(small, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_comparison_sees_another_temperature(small, noise, tmp_path):
-    path = export(small, out=tmp_path / "detector.onnx").path
+def test_the_comparison_sees_another_temperature(small, exported, noise):
+    path = exported[".onnx"].path
     detector = Detector.from_pretrained(small, device="cpu")
     images = noise(4, 64)
     assert compare(path, detector, images).max() < 1e-5

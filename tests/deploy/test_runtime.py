@@ -8,21 +8,12 @@ import onnx
 import pytest
 
 from sficonv.deploy import OnnxModel, OpenVinoModel, open_exported
-from sficonv.deploy.export import export
 from sficonv.errors import SficonvError, WeightsError
 
 
-@pytest.fixture(scope="module")
-def folder(small, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exported")
-    for name in ("detector.onnx", "detector.xml"):
-        export(small, out=folder / name)
-    return folder
-
-
-@pytest.fixture(params=["detector.onnx", "detector.xml"])
-def model(request, folder):
-    return open_exported(folder / request.param, threads=1)
+@pytest.fixture(params=[".onnx", ".xml"])
+def model(request, exported):
+    return open_exported(exported[request.param].path, threads=1)
 
 
 def test_both_layouts(model, noise):
@@ -49,7 +40,7 @@ def test_other_input_is_refused(model, faces):
         model(faces)
 
 
-def test_files_that_are_no_exported_detector(folder, tmp_path):
+def test_files_that_are_no_exported_detector(exported, tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
         open_exported(tmp_path / "missing.onnx")
     with pytest.raises(WeightsError, match=r"\.onnx file or OpenVINO"):
@@ -58,7 +49,7 @@ def test_files_that_are_no_exported_detector(folder, tmp_path):
         (tmp_path / name).write_bytes(b"not a model")
         with pytest.raises(WeightsError, match=f"{name}: not a model that"):
             open_exported(tmp_path / name)
-    foreign = onnx.load(folder / "detector.onnx")
+    foreign = onnx.load(exported[".onnx"].path)
     for metadata in ("", "[]", json.dumps({"format": "another/1", "input": {"shape": [None, 64, 64, 3]}})):
         onnx.helper.set_model_props(foreign, {"sficonv": metadata})
         onnx.save(foreign, tmp_path / "foreign.onnx")
@@ -70,7 +61,7 @@ def test_files_that_are_no_exported_detector(folder, tmp_path):
     ("package", "extra", "kind"),
     [("onnxruntime", "onnx", OnnxModel), ("openvino", "openvino", OpenVinoModel)],
 )
-def test_a_missing_package_names_its_extra(folder, monkeypatch, package, extra, kind):
+def test_a_missing_package_names_its_extra(exported, monkeypatch, package, extra, kind):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SficonvError, match=rf"{package} is missing: pip install 'sficonv\[{extra}\]'"):
-        kind(folder / f"detector.{'onnx' if extra == 'onnx' else 'xml'}")
+        kind(exported[".onnx" if kind is OnnxModel else ".xml"].path)

@@ -119,3 +119,41 @@ def test_from_pretrained_scores_like_the_model(tmp_path):
         expected = model(detector.to_batch([crop])).softmax(dim=1)[:, 1]
     np.testing.assert_allclose(detector.scores([crop]), expected, atol=1e-6)
     assert detector.name == "sfic_efficientnet_lite0"
+
+
+def test_a_call_judges_a_file_or_an_image(detector, media):
+    from sficonv.data.media import read_image
+
+    of_file, of_image = detector(media / "face.jpg"), detector(read_image(media / "face.jpg"))
+    assert of_file.p_fake == of_image.p_fake
+    assert of_file.faces == of_image.faces
+    assert detector(media / "clip.mp4", every=1.0).kind == "video"
+    assert detector(np.zeros((64, 64, 3), np.uint8)).verdict == "no_face"
+    assert detector(media / "gone.jpg").verdict == "error"
+    with pytest.raises(ValueError, match="RGB uint8"):
+        detector(np.zeros((64, 64), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_exported_back_ends_give_the_same_scores(tmp_path, media, suffix):
+    from sficonv.deploy.export import export
+    from sficonv.detect.report import write_report
+    from sficonv.detect.scan import iter_scan
+
+    torch.manual_seed(0)
+    weights = save_weights(tmp_path / "w", create_model("sfic_efficientnet_lite0", beta=0.5))
+    export(weights, out=tmp_path / f"w{suffix}")
+    exported, reference = (Detector.from_pretrained(p) for p in (tmp_path / f"w{suffix}", weights))
+    assert exported.name == reference.name
+    assert exported.band == reference.band
+    rng = np.random.default_rng(0)
+    side = reference.crop_size
+    crops = list(rng.integers(0, 256, (3, side, side, 3), dtype=np.uint8))
+    assert np.abs(exported.scores(crops) - reference.scores(crops)).max() < 1e-3
+    result = exported(media / "face.jpg", evidence=True)
+    assert result.p_fake == pytest.approx(reference(media / "face.jpg").p_fake, abs=1e-3)
+    write_report([result], tmp_path / "report.html", exported)
+    assert "Where the detector looked" not in (tmp_path / "report.html").read_text()
+    with pytest.raises(ValueError, match="device"):
+        Detector.from_pretrained(tmp_path / f"w{suffix}", device="cuda")
+    assert [r.verdict for r in iter_scan(media / "nothing.jpg", weights=exported)] == ["no_face"]

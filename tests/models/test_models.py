@@ -14,7 +14,7 @@ SMALL = [n for n in list_models() if not n.endswith(("50", "101", "16", "19"))]
 @pytest.mark.parametrize("name", [n for n in SMALL if n.startswith("sfic_")])
 @pytest.mark.parametrize("beta", [Fraction(2, 3), 0.5])
 def test_options_are_saved_with_the_weights(name, beta, tmp_path):
-    model = create_model(name, alpha=0.25, beta=beta, mcs_mode="fixed").eval()
+    model = create_model(name, image_size=64, alpha=0.25, beta=beta, mcs_mode="fixed").eval()
     loaded, card = load_weights(save_weights(tmp_path / "w", model))
     assert card["options"] == model.config.to_dict()["options"]
     assert (card["options"]["alpha"], card["options"]["mcs_mode"]) == (0.25, "fixed")

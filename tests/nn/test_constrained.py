@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sficonv.nn import MCSConv, constrain, project_after_step
 
@@ -63,6 +64,32 @@ def test_no_gradient_at_the_centre():
     mcs = MCSConv(2)
     mcs(torch.randn(1, 2, 8, 8)).square().sum().backward()
     assert torch.all(mcs.weight.grad[:, :, 2, 2] == 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (13, 9), (32, 32)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_the_convolution(size, layout):
+    torch.manual_seed(0)
+    mcs = MCSConv(6)
+    x = torch.randn(3, 6, *size).contiguous(memory_format=layout).requires_grad_()
+    found = []
+    for y in (mcs(x), F.conv2d(x, mcs.kernel(), padding=2, groups=6)):
+        first = torch.autograd.grad(y.square().sum(), (x, mcs.weight), create_graph=True)
+        found.append([y, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), (x, mcs.weight))])
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.detach().abs().max()))
+
+
+def test_gradients_of_single_images():
+    mcs = MCSConv(4)
+    x, weights = torch.randn(3, 4, 8, 8), dict(mcs.named_parameters())
+
+    def loss(weights, image):
+        return torch.func.functional_call(mcs, weights, (image[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, x)["weight"]
+    mcs(x).square().sum().backward()
+    assert torch.allclose(each.sum(0), mcs.weight.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_a_flat_image_gives_nothing_inside():

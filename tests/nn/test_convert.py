@@ -108,9 +108,16 @@ def test_alpha_0_with_avgpool_is_the_vanilla_control():
 
 
 def test_report_is_json_and_readable():
-    report = convert(backbone("resnet18"), 0.5, 0.5).report
-    assert json.loads(json.dumps(report.to_dict()))["alpha"] == 0.5
+    report = convert(backbone("resnet18"), 0.5, 0.5, input_size=(3, 64, 64)).report
+    read = json.loads(report.to_json())
+    assert read["alpha"] == 0.5
+    assert read["layers"][0] == {
+        "layer": "conv1", "stage": "head", "spa_in": 3, "fre_in": 0, "spa_out": 64, "fre_out": 0,
+        "macs": 3 * 64 * 49 * 32 * 32, "note": "",
+    }  # fmt: skip
     assert "layer1.0.conv1" in str(report)
+    macs = [r["macs"] for r in read["layers"]]
+    assert read["share"] == report.share == pytest.approx(1 - macs[0] / sum(macs))
 
 
 def test_copies_keep_report_and_mode():
@@ -138,10 +145,35 @@ def test_functional_dropout_follows_the_mode(training):
     assert not torch.equal(converted(x), converted(x))
 
 
-@pytest.mark.parametrize(("name", "beta"), [("densenet121", 0.5), ("convnext_femto", 0.5)])
-def test_what_would_stay_vanilla_is_refused(name, beta):
-    with pytest.raises(ValueError, match="the branches end before Stage 3"):
-        convert(timm.create_model(name, num_classes=2), 0.5, beta, input_size=(3, 64, 64))
+def test_what_would_stay_vanilla_is_refused():
+    with pytest.raises(ValueError, match="no convolution of ResNet can become Stage 2 .*conv1: alpha"):
+        convert(backbone("resnet18"), 1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.2, Fraction(1, 3), 1])
+@pytest.mark.parametrize("beta", [0, 0.3, Fraction(2, 3), 1])
+def test_any_alpha_and_beta(alpha, beta):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=2)
+    converted = convert(model, alpha, beta)
+    x = torch.randn(2, 3, 33, 40)
+    out = converted(x)
+    assert out.isfinite().all()
+    out.square().sum().backward()
+    assert all(p.grad is not None for p in converted.parameters())
+    inner = next(r for r in converted.report.layers if r.layer == "layer2.0.conv1")
+    assert (inner.spa_out, inner.fre_out) == (128 - int(alpha * 128), int(alpha * 128))
+    if alpha == 0:
+        assert torch.allclose(out, model(x), rtol=1e-4, atol=1e-6)
+
+
+def test_beta_0_keeps_one_value_per_channel():
+    converted = convert(backbone("resnet18"), 0.5, 0)
+    seen = []
+    layer = converted.get_submodule("layer2.0.conv1")
+    layer.register_forward_hook(lambda module, args, out: seen.append(out.fre.shape))
+    converted(torch.randn(2, 3, 64, 64))
+    assert seen == [(2, 64, 1, 1)]
 
 
 def test_keeps_the_dtype():
@@ -164,7 +196,7 @@ class Odd(nn.Module):
     [
         ("alpha", lambda m: convert(m, alpha=1.1)),
         ("alpha", lambda m: convert(m, alpha=None)),
-        ("beta", lambda m: convert(m, beta=0)),
+        ("beta", lambda m: convert(m, beta=-0.1)),
         ("mcs_mode", lambda m: convert(m, mcs_mode="x")),
         ("downsample", lambda m: convert(m, downsample="x")),
         ("shortcut", lambda m: convert(m, shortcut="x")),

@@ -1,7 +1,9 @@
 """SFIConv2d: numbers, shapes, gradients, execution cost and errors."""
 
+import copy
 import itertools
 import json
+import pickle
 from fractions import Fraction
 from pathlib import Path
 from unittest.mock import patch
@@ -14,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sficonv.nn import MCSConv, SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_channels, frequency_size
-from sficonv.nn.sampling import sampled_conv2d
+from sficonv.nn.sampling import add_upsampled, resize, sampled_conv2d, strided_conv2d
 
 HERE = Path(__file__).parent
 
@@ -160,6 +162,40 @@ def test_sampling_keeps_what_nearest_resizing_keeps(full):
         assert torch.equal(sampled_conv2d(x, one, None, size), F.interpolate(x, size=size, mode="nearest"))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 7), (9, 12), (16, 5)])
+def test_resizing_is_nearest_interpolation(size, layout):
+    x = torch.randn(2, 6, *size).contiguous(memory_format=layout)[:, 1:5]  # a branch is a part of a tensor
+    for other in itertools.product((1, 2, 3, 8, 14, 21, 36), (1, 5, 9, 24)):
+        wanted = F.interpolate(x, size=other, mode="nearest")
+        assert torch.equal(resize(x, other), wanted)
+        if other >= size and other[1] >= size[1]:
+            full = torch.randn(2, 4, *other).contiguous(memory_format=layout)
+            for gradient in (False, True):
+                assert torch.equal(add_upsampled(full, x.detach().requires_grad_(gradient)), full + wanted)
+
+
+def test_whole_factors_repeat_as_interpolation_does():
+    for low, times in itertools.product(range(1, 33), range(1, 17)):
+        x, full = torch.rand(1, 2, 2, low), torch.zeros(1, 2, 2 * times, low * times)
+        assert torch.equal(add_upsampled(full, x), F.interpolate(x, size=full.shape[-2:], mode="nearest"))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (4, 3), (4, 4)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3, 17])
+def test_few_positions_give_the_same_numbers(kernel, size, stride, batch):
+    x = torch.randn(batch, 24, *size, requires_grad=True)
+    weight, bias = torch.randn(40, 24, kernel, kernel, requires_grad=True), torch.randn(40)
+    options = {"stride": (stride, stride), "padding": (kernel // 2,) * 2, "dilation": (1, 1)}
+    got, wanted = strided_conv2d(x, weight, bias, **options), F.conv2d(x, weight, bias, **options)
+    assert relative_error(got, wanted) < 1e-5
+    given = torch.randn_like(wanted)
+    for a, b in zip(*(torch.autograd.grad(y, (x, weight), given) for y in (got, wanted)), strict=True):
+        assert relative_error(a, b) < 1e-5
+
+
 def test_stage2_and_3_are_vanilla_convolutions_at_beta_1():
     for number in (2, 3):
         layer, vanilla = stage(number, 0.25), nn.Conv2d(16, 32, 3, padding=1, bias=False)
@@ -191,7 +227,7 @@ def test_nothing_is_computed_and_thrown_away(beta, size, kernel):
     assert counter.get_total_flops() // 2 == block * (area + 3 * low)
 
 
-@pytest.mark.parametrize("beta", [0.75, 0.5, 0.25])
+@pytest.mark.parametrize("beta", [0.5, 0.25])
 def test_1x1_stage1_filters_only_where_the_kernel_reads(beta):
     layer = stage(1, 0.5, beta=beta, kernel_size=1)
     with FlopCounterMode(display=False) as counter:
@@ -328,6 +364,122 @@ def test_batch_norm_of_branches_equals_the_vanilla_one(training):
         assert torch.allclose(a.float(), b.float(), atol=1e-6)
 
 
+# -- copies of the weight where nothing trains ------------------------------------------------------
+
+
+def optimizer_step(layer, x):
+    layer.train()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    sum(t.square().sum() for t in layer(x)).backward()
+    optimizer.step()
+    layer.eval()
+
+
+def optimizer_step_without_train(layer, x):
+    sum(t.square().sum() for t in layer(x)).backward()
+    torch.optim.Adam(layer.parameters(), lr=0.5).step()
+
+
+def load(layer, x):
+    layer.load_state_dict({k: torch.randn_like(v) for k, v in layer.state_dict().items()})
+
+
+def load_assign(layer, x):
+    layer.load_state_dict({k: torch.randn_like(v) for k, v in layer.state_dict().items()}, assign=True)
+
+
+def edit_in_place(layer, x):
+    with torch.no_grad():
+        layer.weight[0, 0] += 1
+        layer.bias.mul_(3)
+
+
+def edit_data(layer, x):
+    layer.weight.data.mul_(2)  # a write that PyTorch does not count
+
+
+def replace_data(layer, x):
+    layer.weight.data = torch.randn_like(layer.weight)
+
+
+def replace_data_where_the_old_one_lay(layer, x):
+    for _ in range(8):
+        layer.weight.data = torch.randn_like(layer.weight)
+
+
+def replace_parameter(layer, x):
+    layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+
+
+def to_another_type_and_back(layer, x):
+    layer.to(torch.bfloat16).to(torch.float32)
+
+
+def to_channels_last(layer, x):
+    layer.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.5])
+@pytest.mark.parametrize(
+    "change",
+    [
+        optimizer_step, optimizer_step_without_train, load, load_assign, edit_in_place, edit_data,
+        replace_data, replace_data_where_the_old_one_lay, replace_parameter, to_another_type_and_back,
+        to_channels_last,
+    ],
+)  # fmt: skip
+def test_a_changed_weight_is_used(change, beta):
+    layer = stage(2, 0.5, beta=beta, bias=True).eval()
+    x = branches(layer)
+    with torch.no_grad():
+        before = layer(x)
+        assert layer._blocks() is layer._blocks()  # the copies are kept
+    change(layer, x)
+    with torch.no_grad():
+        after, wanted = layer(x), literal(layer, x)
+    for a, b, old in zip(after, wanted, before, strict=True):
+        assert relative_error(a, b) < 1e-5
+        if change is not to_channels_last:
+            assert not torch.equal(a, old)
+
+
+def test_copies_of_the_weight_stay_out_of_the_way():
+    layer = stage(2, 0.5, beta=0.5).eval()
+    x, keys = branches(layer), list(layer.state_dict())
+    with torch.inference_mode():
+        wanted = layer(x)
+    assert list(layer.state_dict()) == keys
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        with torch.no_grad():
+            copied.weight.zero_()
+            assert all(not t.any() for t in copied(x))
+    # after inference mode: gradients of the input with frozen weights, and of the weights
+    inputs = [t.clone().requires_grad_() for t in x]
+    sum(t.sum() for t in layer.requires_grad_(False)(SpaceFreq(*inputs))).backward()
+    assert all(t.grad.abs().sum() > 0 for t in inputs)
+    sum(t.sum() for t in layer.requires_grad_(True)(x)).backward()
+    assert layer.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(layer(x), wanted, strict=True))
+
+
+@pytest.mark.slow
+def test_export_and_compile_see_the_weight_itself():
+    layer = stage(2, 0.5, beta=0.5).eval()
+    x = branches(layer)
+    with torch.no_grad():
+        layer(x)
+        exported = torch.export.export(layer, (x,)).module()
+        compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+        for changed in (False, True):
+            if changed:
+                layer.weight.mul_(2)
+                exported.weight.copy_(layer.weight)
+            for run in (exported, compiled):
+                for a, b in zip(run(x), literal(layer, x), strict=True):
+                    assert relative_error(a, b) < 1e-5
+
+
 # -- errors -----------------------------------------------------------------------------------------
 
 
@@ -338,7 +490,7 @@ def test_batch_norm_of_branches_equals_the_vanilla_one(training):
         ("alpha_in", {"alpha_in": "half"}),
         ("alpha_out", {"alpha_out": -0.1}),
         ("alpha_out", {"alpha_out": float("nan")}),
-        ("beta", {"beta": 0}),
+        ("beta", {"beta": -0.1}),
         ("beta", {"beta": 2}),
         ("in_channels", {"in_channels": 0}),
         ("out_channels", {"out_channels": 2.5}),

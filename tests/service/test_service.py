@@ -18,7 +18,8 @@ from sficonv.detect.demo import write_video
 
 def children(pid):
     """Processes that descend from `pid` (Linux)."""
-    found = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    lists = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    found = [int(child) for child in " ".join(lists).split()]
     return found + [below for child in found for below in children(child)]
 
 

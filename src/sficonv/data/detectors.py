@@ -114,11 +114,13 @@ class YuNet:
         Raises:
             ValueError: The array is not a uint8 RGB image.
         """
-        side = self.long_side // 2
+        side = max(_SMALLEST_INPUT, self.long_side // 2)
         for face in self._search(image, side)[:1]:
-            seen = max(face.box[2] - face.box[0], face.box[3] - face.box[1]) * side / max(image.shape[:2])
+            longer = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
+            if longer * min(1.0, side / max(image.shape[:2])) < _TRUSTED_SIDE:
+                continue
             refined = self.refine(image, face, passes=passes)
-            if seen >= _TRUSTED_SIDE and refined is not face:
+            if refined is not face:
                 return refined
         for face in self._search(image, self.long_side)[:1]:
             return self.refine(image, face, passes=passes)
@@ -160,7 +162,10 @@ class YuNet:
         scale = target / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = cv2.cvtColor(resize(image, size), cv2.COLOR_RGB2BGR)
-        self._network.setInputSize(size)
+        # OpenCV now and then reads over the edge of very narrow images and finds faces in what lies there.
+        right, below = (max(0, _SMALLEST_INPUT - side) for side in size)
+        small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_CONSTANT)
+        self._network.setInputSize(small.shape[1::-1])
         rows = self._network.detect(small)[1]
         if rows is None:
             return []

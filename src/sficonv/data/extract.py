@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from sficonv.data.persons import Kept, Masks, forged, keep
 from sficonv.data.source import SourceItem, text_hash
 from sficonv.data.tracking import Tracker, look
 from sficonv.data.video import Frame, VideoInfo, iter_frames, probe, sample_times
+from sficonv.data.watchdog import end_with_parent
 from sficonv.errors import MediaError
 
 
@@ -266,19 +264,12 @@ def start_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def limit_threads() -> None:
     """One thread: the processes share the processors among themselves."""
     cv2.setNumThreads(1)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _cut(

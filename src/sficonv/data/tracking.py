@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 Box = tuple[float, float, float, float]
@@ -102,6 +101,8 @@ def look(crop: np.ndarray) -> np.ndarray:
     Returns:
         `float32` `(768,)` of length 1 (zeros for a crop of one colour).
     """
+    import cv2
+
     small = cv2.resize(crop, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean(axis=(0, 1))
     return (small / max(float(np.linalg.norm(small)), 1e-6)).ravel()

@@ -1,10 +1,13 @@
-"""Ending a process that hangs, even inside a decoder that never gives control back to Python."""
+"""Ending worker processes: those that hang, even inside a decoder, and those whose parent is gone."""
 
 from __future__ import annotations
 
 import faulthandler
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 
 
@@ -52,3 +55,16 @@ def hung(note: Path) -> bool:
         return False
     note.unlink(missing_ok=True)
     return found
+
+
+def end_with_parent() -> None:
+    """End this worker process as soon as the process that started it has ended, however that came about."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

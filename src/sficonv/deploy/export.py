@@ -6,17 +6,22 @@ import hashlib
 import json
 import shutil
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from rich.console import Console
 
-from sficonv.deploy.runtime import FORMAT, open_exported
+from sficonv.deploy import onnx, openvino
+from sficonv.deploy.runtime import FORMAT, open_exported, require
 from sficonv.errors import DataError, SficonvError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sficonv.detect.detector import Detector
 
 Format = Literal["onnx", "openvino"]
@@ -25,7 +30,7 @@ SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "int8": 1.0}
 """Largest |dP| against PyTorch at which a file is still written; 8 bits are measured and left to judge."""
 MIN_CALIBRATION = 16
-PACKAGES = ("sficonv", "torch", "onnx", "onnxscript", "openvino", "nncf")
+VERSIONS_OF = ("sficonv", "torch", *onnx.PACKAGES, *openvino.PACKAGES)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".sficonv-export-") as folder:
         made = Path(folder) / out.name
         metadata = describe(detector, precision)
-        _write(detector, made, metadata, format, precision, crops)
+        with _patience(f"exporting {detector.name}", precision):
+            _write(detector, made, metadata, format, precision, crops)
         differences = compare(made, detector, images)
         if not differences.max() < TOLERANCE[precision]:
             raise SficonvError(
@@ -161,7 +167,14 @@ def _check_arguments(
         raise ValueError("int8 needs calibration_data, a prepared folder; other precisions do not use it")
     if crops < MIN_CALIBRATION:
         raise ValueError(f"calibration_crops must be at least {MIN_CALIBRATION}, got {crops}")
+    needed = onnx.PACKAGES if format == "onnx" else openvino.PACKAGES
+    require(format, *needed)
     return format
+
+
+def _patience(what: str, precision: Precision) -> AbstractContextManager[Any]:
+    """A spinner for whoever waits at a terminal; quantisation brings its own progress bars."""
+    return nullcontext() if precision == "int8" else Console(stderr=True).status(what)
 
 
 def _write(
@@ -172,12 +185,11 @@ def _write(
     precision: Precision,
     crops: np.ndarray | None,
 ) -> None:
-    from sficonv.deploy import onnx, openvino
     from sficonv.deploy.graph import Scorer, capture
-    from sficonv.nn.fold import fold
 
     try:
-        scorer = Scorer(fold(detector.model), detector.config, detector.temperature).eval()
+        model = _folded(detector.model)
+        scorer = Scorer(model, detector.config, detector.temperature).eval()
         program = capture(scorer, detector.crop_size)
     except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
         raise SficonvError(f"{detector.name} cannot be exported: {error}") from error
@@ -185,8 +197,20 @@ def _write(
     if format == "onnx":
         onnx.save(program, path, text, half=half)
         return
-    model = openvino.to_openvino(program, detector.crop_size)
-    openvino.save(model if crops is None else openvino.quantise(model, crops), path, text, half=half)
+    converted = openvino.to_openvino(program, detector.crop_size)
+    if crops is not None:
+        converted = openvino.quantise(converted, crops)
+    openvino.save(converted, path, text, half=half)
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """The folded model; one that only `torch.export` can follow goes as it is, and its runtime folds it."""
+    from sficonv.nn.fold import fold
+
+    try:
+        return fold(model)
+    except ValueError:
+        return model
 
 
 def compare(path: str | Path, detector: Detector, images: np.ndarray) -> np.ndarray:
@@ -256,7 +280,7 @@ def describe(detector: Detector, precision: Precision) -> dict[str, Any]:
         "output": {"name": "p_fake", "type": "float32", "shape": [None], "meaning": "P(fake), calibrated"},
         "precision": precision,
         "weights_sha256": _sha256(detector.weights),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in VERSIONS_OF},
         "card": detector.card,
     }
 

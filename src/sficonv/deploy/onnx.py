@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from sficonv.deploy.runtime import METADATA_KEY, missing
-from sficonv.errors import WeightsError
+from sficonv.deploy.half import is_weight, to_half
+from sficonv.deploy.runtime import METADATA_KEY, require
 
-FEW = 1024  # values; smaller tensors stay in 32 bits, they cost nothing
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # torch's exporter needs onnxscript
 
 
 def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> None:
@@ -22,17 +22,15 @@ def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> 
         program: From `graph.capture`.
         path: Where to write.
         metadata: JSON that goes into the file's `metadata_props`.
-        half: Store weights in 16 bits; they are cast back on loading, so the arithmetic stays in 32.
+        half: Store weights in 16 bits (see `half`).
 
     Raises:
-        SficonvError: If onnx or onnxscript is not installed.
+        SficonvError: If one of `PACKAGES` is not installed.
         WeightsError: If a weight is too large for 16 bits.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch's exporter needs it)
-    except ImportError as error:
-        raise missing("onnx", error) from error
+    require("onnx", *PACKAGES)
+    import onnx
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about torch's own use of its interfaces
         converted = torch.onnx.export(
@@ -52,23 +50,17 @@ def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> 
     onnx.save(model, path)
 
 
-def _halve(model: object) -> None:
+def _halve(model: Any) -> None:
+    """Store the weights in 16 bits, each with a cast back to 32 behind it."""
     import onnx
-    from onnx import numpy_helper
 
-    assert isinstance(model, onnx.ModelProto)
-    graph = model.graph
     casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < FEW:
-            continue
-        name = tensor.name
-        with np.errstate(over="ignore"):
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-        if not np.isfinite(half).all():
-            raise WeightsError(f"{name}: holds values that are too large for 16 bits; export with fp32")
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-        casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if is_weight(values):
+            name, stored = tensor.name, f"{tensor.name}_half"
+            tensor.CopyFrom(onnx.numpy_helper.from_array(to_half(values, name), stored))
+            casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

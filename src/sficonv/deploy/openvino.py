@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from torch.export import ExportedProgram
 
-from sficonv.deploy.runtime import METADATA_KEY, missing
+from sficonv.deploy.half import is_weight, to_half
+from sficonv.deploy.runtime import METADATA_KEY, require
+
+PACKAGES = ("openvino", "nncf")
 
 FLOAT_CONVOLUTIONS = 8
 """Convolutions from the input on that stay in 32 bits.
@@ -34,10 +37,9 @@ def to_openvino(program: ExportedProgram, crop_size: int) -> Any:
     Raises:
         SficonvError: If OpenVINO is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing("openvino", error) from error
+    require("openvino", "openvino")
+    import openvino
+
     model = openvino.convert_model(program, input=[("faces", [-1, crop_size, crop_size, 3])])
     model.outputs[0].get_tensor().set_names({"p_fake"})
     return model
@@ -56,10 +58,9 @@ def quantise(model: Any, crops: np.ndarray) -> Any:
     Raises:
         SficonvError: If NNCF is not installed.
     """
-    try:
-        import nncf
-    except ImportError as error:
-        raise missing("openvino", error) from error
+    require("openvino", *PACKAGES)
+    import nncf
+
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it lists every ignored layer
@@ -93,5 +94,19 @@ def save(model: Any, path: Path, metadata: str, *, half: bool) -> None:
     """Write `path` (`.xml`) and its `.bin`, with the metadata inside; weights in 16 bits where asked."""
     import openvino
 
+    if half:
+        _halve(model)
     model.set_rt_info(metadata, [METADATA_KEY])
-    openvino.save_model(model, path, compress_to_fp16=half)
+    openvino.save_model(model, path, compress_to_fp16=False)  # its own way would halve every constant
+
+
+def _halve(model: Any) -> None:
+    """Store the weights in 16 bits, each with a conversion back to 32 behind it."""
+    from openvino import opset13 as operations
+
+    for constant in model.get_ops():
+        if constant.get_type_name() == "Constant" and is_weight(constant.data):
+            half = operations.constant(to_half(constant.data, constant.get_friendly_name()))
+            full = operations.convert(half, "f32")
+            for reader in constant.output(0).get_target_inputs():
+                reader.replace_source_output(full.output(0))

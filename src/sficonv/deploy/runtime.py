@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,9 @@ class OnnxModel(ExportedModel):
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise missing("onnx", error) from error
+        require("onnx", "onnxruntime")
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         try:
@@ -139,10 +139,9 @@ class OpenVinoModel(ExportedModel):
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise missing("openvino", error) from error
+        require("openvino", "openvino")
+        import openvino
+
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
@@ -181,9 +180,11 @@ def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedMo
     return kinds[suffix](path, threads=threads)
 
 
-def missing(extra: str, error: ImportError) -> SficonvError:
-    """The error for a package that is not installed, naming the extra that brings it."""
-    return SficonvError(f"the package {error.name} is missing: pip install 'sficonv[{extra}]'")
+def require(extra: str, *packages: str) -> None:
+    """Raise an error that names the extra unless all `packages` are installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise SficonvError(f"the package {package} is missing: pip install 'sficonv[{extra}]'")
 
 
 def _existing(path: str | Path) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sficonv.data.tracking import Box
 from sficonv.detect.results import FaceScore, ScanResult
-from sficonv.detect.tracks import Box
 from sficonv.errors import MediaError
 
 REAL, UNCERTAIN, FAKE = (38, 166, 122), (240, 173, 40), (214, 48, 38)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from sficonv.detect.results import ScanResult
+
 Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
 
 DEFAULT_MARGIN, DEFAULT_SIZE = 1.3, 256
@@ -66,23 +68,58 @@ class Detector:
     def from_pretrained(
         cls, weights: str | Path = "default", *, device: str | None = None, batch_size: int = 32
     ) -> Detector:
-        """Load a weights file with its card.
+        """Load a weights file with its card, or an exported detector.
 
         Args:
-            weights: A `.safetensors` file with its `.json` card beside it, or `"default"` for the shipped
-                detector.
-            device: As for `Detector`.
+            weights: A `.safetensors` file with its `.json` card beside it, `"default"` for the shipped
+                detector, or what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file
+                (OpenVINO).
+            device: As for `Detector`; exported files run on the CPU.
             batch_size: As for `Detector`.
 
         Raises:
             WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names.
+            SficonvError: If the runtime of an exported file is not installed.
         """
         from sficonv.models.checkpoint import load_weights, resolve_weights
+
+        if Path(weights).suffix in (".onnx", ".xml"):
+            return ExportedDetector(Path(weights), device=device, batch_size=batch_size)
 
         model, card = load_weights(weights)
         detector = cls(model, card, device=device, batch_size=batch_size)
         detector.weights = resolve_weights(weights)
         return detector
+
+    @property
+    def explains(self) -> bool:
+        """Whether attention maps can be drawn: they need the gradients of a PyTorch model."""
+        return True
+
+    def __call__(self, source: str | Path | np.ndarray, **options: Any) -> ScanResult:
+        """Judge one image or video.
+
+        Args:
+            source: A file, or an image, RGB `uint8` `(H, W, 3)`.
+            **options: As for `sficonv.iter_scan` (`every`, `start`, `end`, `crops`, `evidence`, ...).
+
+        Returns:
+            The result; of an unreadable file with the verdict `"error"` and the reason.
+
+        Raises:
+            ValueError: If an option makes no sense, or the image has another type or shape.
+
+        Example:
+            >>> from skimage.data import astronaut
+            >>> Detector.from_pretrained()(astronaut()).verdict in ("real", "uncertain", "fake")
+            True
+        """
+        from sficonv.detect.scan import iter_scan, scan_image
+
+        if isinstance(source, np.ndarray):
+            return scan_image(source, self, **options)
+        (result,) = iter_scan([source], weights=self, **options)
+        return result
 
     @property
     def name(self) -> str:
@@ -140,6 +177,61 @@ class Detector:
         """`"real"` below the uncertain band, `"fake"` above it, `"uncertain"` inside (edges included)."""
         low, high = self.band
         return "real" if p_fake < low else "fake" if p_fake > high else "uncertain"
+
+
+class ExportedDetector(Detector):
+    """A detector that runs in ONNX Runtime or OpenVINO instead of PyTorch, with the same scores.
+
+    Args:
+        path: What `sficonv export` wrote.
+        device: `None` or `"cpu"`.
+        batch_size: Most crops in one run.
+
+    Raises:
+        ValueError: If `batch_size` is not positive or another device is asked for.
+        WeightsError: If the file cannot be used.
+        SficonvError: If its runtime is not installed.
+    """
+
+    def __init__(self, path: Path, *, device: str | None = None, batch_size: int = 32) -> None:
+        from sficonv.deploy.runtime import open_exported
+        from sficonv.models.checkpoint import read_calibration
+        from sficonv.models.config import ModelConfig
+
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if device not in (None, "cpu"):
+            raise ValueError(f"{path}: an exported detector runs on the CPU, not on device {device!r}")
+        self.exported = open_exported(path)
+        self.card = self.exported.card
+        self.config = ModelConfig(str(self.card["model"]), image_size=self.exported.crop_size)
+        self.batch_size = batch_size
+        self.weights = path
+        self.temperature, self.band = read_calibration(self.card)
+        self.crop_margin, self.crop_size = _crop(self.card)
+
+    @property
+    def explains(self) -> bool:
+        """No: an exported model has no gradients."""
+        return False
+
+    def scores(self, crops: list[np.ndarray]) -> np.ndarray:
+        """P(fake) of each face crop, see `Detector.scores`; crops of another size are resized first."""
+        side = self.exported.crop_size
+        parts = [np.zeros(0)]
+        for start in range(0, len(crops), self.batch_size):
+            batch = crops[start : start + self.batch_size]
+            parts.append(self.exported(np.stack([_square(crop, side) for crop in batch])))
+        return np.concatenate(parts)
+
+
+def _square(crop: np.ndarray, side: int) -> np.ndarray:
+    if crop.shape[:2] == (side, side):
+        return crop
+    import cv2
+
+    shrinks = max(crop.shape[:2]) > side
+    return cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def _device(name: str | None) -> torch.device:

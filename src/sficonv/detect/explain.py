@@ -12,6 +12,7 @@ import numpy as np
 from sficonv.detect.detector import Detector
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.scan import iter_scan
+from sficonv.errors import WeightsError
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def explain(
     from sficonv.detect.progress import file_progress
 
     detector = Detector.from_pretrained(weights, device=device)
+    if not detector.explains:
+        raise WeightsError(f"{weights}: attention needs gradients: use the .safetensors file, not an export")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     explained: list[Explanation] = []

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sficonv.data.tracking import Box, Tracker, look
 from sficonv.detect.quality import image_doubt, video_doubt
-from sficonv.detect.tracks import Box, Tracker, look
 from sficonv.errors import MediaError
 
 if TYPE_CHECKING:

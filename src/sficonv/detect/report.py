@@ -135,7 +135,9 @@ def _section(number: int, result: ScanResult, detector: Detector) -> _Section:
         sha256=_sha256(result.path),
         size=_size(result.path),
         pictures=pictures,
-        attention=(pictures[0], attention_picture(detector, evidence[0])) if pictures else None,
+        attention=(pictures[0], attention_picture(detector, evidence[0]))
+        if pictures and detector.explains
+        else None,
         chart=_chart(result) if result.kind == "video" and result.faces else None,
     )
 

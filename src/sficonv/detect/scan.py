@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sficonv.detect.annotate import AnnotatedCopies
 from sficonv.detect.detector import Detector, Verdict
 from sficonv.detect.reading import (
+    FindFaces,
     FoundFace,
     OnProgress,
     Paths,
@@ -25,6 +28,7 @@ from sficonv.detect.reading import (
     face_finder,
     find_files,
     read_faces,
+    sharpness,
     whole_image,
 )
 from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved, shrunk
@@ -168,6 +172,47 @@ def _report_path(report: str | Path | None) -> Path | None:
     return path
 
 
+def scan_image(
+    image: np.ndarray, detector: Detector, *, evidence: bool = False, **options: Any
+) -> ScanResult:
+    """Judge one image that is in memory.
+
+    Args:
+        image: RGB `uint8` `(H, W, 3)`.
+        detector: Loaded.
+        evidence: As for `iter_scan`.
+        **options: As for `iter_scan`.
+
+    Returns:
+        The result, with the path `"image"`.
+
+    Raises:
+        ValueError: If an option makes no sense, or the image has another type or shape.
+
+    Example:
+        >>> from skimage.data import astronaut
+        >>> len(scan_image(astronaut(), Detector.from_pretrained()).faces)
+        1
+    """
+    chosen = ReadOptions(**options)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    file = _File(SourceFile(Path("image"), kind="image", frames=1))
+    found = [
+        FoundFace(cut.image, cut.points, 0, 0.0, cut.box, cut.score, sharpness(cut.image), track)
+        for track, cut in enumerate(_find_faces(detector, chosen)(image))
+    ]
+    for face, p_fake in zip(found, detector.scores([f.image for f in found]), strict=True):
+        file.judged(face, float(p_fake), evidence=evidence)
+    return file.result(detector, chosen.min_face)
+
+
+def _find_faces(detector: Detector, options: ReadOptions) -> FindFaces:
+    if options.crops:
+        return whole_image
+    return face_finder(margin=detector.crop_margin, size=detector.crop_size)
+
+
 @dataclass
 class _File:
     """One input while its faces wait for their scores."""
@@ -177,6 +222,14 @@ class _File:
     waiting: int = 0
     faces: list[FaceScore] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
+
+    def judged(self, found: FoundFace, p_fake: float, *, evidence: bool) -> None:
+        """Note the score of a face."""
+        self.faces.append(
+            FaceScore(found.frame, found.time, found.box, found.score, found.sharpness, p_fake, found.track)
+        )
+        if evidence:
+            self.keep(found)
 
     def keep(self, found: FoundFace) -> None:
         """Keep the crop of the face just judged if it is among the strongest of its track and file."""
@@ -224,28 +277,14 @@ def _scan_files(
     evidence: bool,
     on_progress: OnProgress | None,
 ) -> Iterator[ScanResult]:
-    find_faces = (
-        whole_image if options.crops else face_finder(margin=detector.crop_margin, size=detector.crop_size)
-    )
+    find_faces = _find_faces(detector, options)
     queue: deque[_File] = deque()
     batch: list[tuple[_File, FoundFace]] = []
 
     def judge() -> None:
         for (file, found), p_fake in zip(batch, detector.scores([f.image for _, f in batch]), strict=True):
             file.waiting -= 1
-            file.faces.append(
-                FaceScore(
-                    found.frame,
-                    found.time,
-                    found.box,
-                    found.score,
-                    found.sharpness,
-                    float(p_fake),
-                    found.track,
-                )
-            )
-            if evidence:
-                file.keep(found)
+            file.judged(found, float(p_fake), evidence=evidence)
         batch.clear()
 
     def finished() -> Iterator[ScanResult]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,42 @@ def constrain(weight: Tensor) -> Tensor:
     free = 1 - centre
     shift = (1 - (weight * free).sum((-2, -1), keepdim=True)) / (k * k - 1)
     return (weight + shift) * free - centre
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution of odd kernels that keeps the size, with a fast gradient on the CPU.
+
+    The gradient of each kernel correlates its channel of the input with the gradient of the output. That is
+    a depthwise convolution again, with images as kernels, and takes a tenth of oneDNN's time for it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
+        return F.conv2d(x, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, kernel = ctx.saved_tensors
+        of_x = of_kernel = None
+        if ctx.needs_input_grad[0]:
+            of_x = _Depthwise.forward(gradient, kernel.flip(-1, -2))
+        if ctx.needs_input_grad[1]:
+            images, kernels = x.reshape(1, -1, *x.shape[-2:]), gradient.reshape(-1, 1, *x.shape[-2:])
+            sums = F.conv2d(images, kernels, padding=kernel.shape[-1] // 2, groups=len(kernels))
+            of_kernel = sums.view(len(x), *kernel.shape).sum(0)
+        return of_x, of_kernel
+
+
+def _has_slow_gradient(x: Tensor, kernel: Tensor) -> bool:
+    trains = torch.is_grad_enabled() and kernel.requires_grad and not torch.compiler.is_compiling()
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return trains and on_cpu and x.is_contiguous()
 
 
 class MCSConv(nn.Module):
@@ -95,7 +131,10 @@ class MCSConv(nn.Module):
         self.weight.copy_(constrain(self.weight))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.kernel(), padding=self.kernel_size // 2, groups=self.channels)
+        kernel = self.kernel()
+        if _has_slow_gradient(x, kernel):
+            return _Depthwise.apply(x, kernel)
+        return F.conv2d(x, kernel, padding=self.kernel_size // 2, groups=self.channels)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel_size={self.kernel_size}, mode={self.mode!r}"

@@ -35,7 +35,7 @@ class Padding:
 def why_kept(conv: nn.Conv2d) -> str:
     """Why a convolution cannot become an SFIConv with the same meaning; "" if it can."""
     if type(conv) not in (*_PLAIN, *_STANDARDISED):
-        return f"{type(conv).__name__} computes its output in its own way"
+        return f"{type(conv).__name__} computes in its own way"
     if conv._forward_hooks or conv._forward_pre_hooks:
         return "has hooks (weight normalisation, pruning, ...)"
     if conv.padding_mode != "zeros":

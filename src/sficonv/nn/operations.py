@@ -98,7 +98,7 @@ def _of_function(traced: fx.GraphModule, node: fx.Node) -> Kind:
         return "resize" if _pads_only_space(node) else "other"
     if target in _CAT_FUNCTIONS:
         return "cat" if argument(node, 1, "dim", 0) in (1, -3) else "other"
-    table: tuple[tuple[Kind, set[Callable]], ...] = (
+    table: tuple[tuple[Kind, set[Any]], ...] = (
         ("each", _EACH_FUNCTIONS), ("resize", _RESIZE_FUNCTIONS), ("pool", _POOL_FUNCTIONS),
         ("combine", _COMBINE_FUNCTIONS),
     )  # fmt: skip
@@ -156,9 +156,8 @@ def _pads_only_space(node: fx.Node) -> bool:
 def window(traced: fx.GraphModule, node: fx.Node) -> tuple[int, int]:
     """The smallest input that a resizing operation accepts."""
     module = module_of(traced, node)
-    if isinstance(module, BlurPool2d):
-        smallest = max(module.padding) + 1  # a reflection needs one value more than it repeats
-        return smallest, smallest
+    if isinstance(module, BlurPool2d):  # a reflection needs one value more than it repeats
+        return (module.filt_size, module.filt_size)
     if isinstance(module, AvgPool2dSame | MaxPool2dSame | nn.ZeroPad2d | nn.Upsample):
         return 1, 1
     if node.target in (F.pad, F.interpolate):

@@ -61,7 +61,8 @@ class ConversionReport:
         """The report as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """The report as a table for people; `print(report)` shows the same."""
         lines = [
             f"SFIConv with alpha={self.alpha:g}, beta={self.beta:g}: "
             f"{self.share:.1%} of the convolutions' multiply-accumulates"
@@ -74,3 +75,6 @@ class ConversionReport:
             lines.append("Branches are fused before, and split again by the next convolution:")
             lines += [f"  {name}" for name in self.joined]
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch import fx, nn
 
@@ -25,8 +25,8 @@ _STAGES = {None: "vanilla", 1: "Stage 1", 2: "Stage 2", 3: "Stage 3"}
 class Rewriting:
     """One walk over the graph, knowing of each value whether it is plain or a pair of branches.
 
-    A plain value may come before the branches (the next convolution generates them), between them (an operation
-    needed all channels together: the next convolution splits it again), or behind Stage 3 (`tail`).
+    A plain value may come before the branches (the next convolution generates them), between them (an
+    operation needed all channels together: the next convolution splits it again), or behind Stage 3 (`tail`).
     """
 
     def __init__(
@@ -99,15 +99,13 @@ class Rewriting:
         if node in self.plan.fusing:
             return self._keep(node, "vanilla", "Stage 3 without branches to fuse")
         if not fre_out:
-            return self._keep(
-                node, "vanilla", f"alpha={float(self.alpha):g} leaves it no high-frequency channel"
-            )
+            return self._keep(node, "vanilla", "alpha leaves it no high-frequency channel")
         if self.stage1_source is None:
             self.stage1_source, self.stage1_end = source, self._block_end(node)
         return self._replace(node, None, fre_out)
 
     def _enter_again(self, node: fx.Node, source: fx.Node) -> None:
-        """Split a value that an operation needed whole: its high-frequency channels are the last ones again."""
+        """Split a value that an operation needed whole; its last channels are high-frequency again."""
         conv = self.plan.convs[node]
         layout = Layout.of_alpha(conv.in_channels, self.alpha, conv.groups)
         fre_out = Layout.of_alpha(conv.out_channels, self.alpha, conv.groups).fre_channels
@@ -125,12 +123,10 @@ class Rewriting:
             return self._replace(node, pair, fre_out)
         groups = pair.layout.of_groups(conv.groups)  # a grouped convolution keeps to its branch
         if not any(groups):
-            return self._keep(node, "vanilla", f"alpha={float(self.alpha):g} leaves no group high-frequency")
+            return self._keep(node, "vanilla", "alpha leaves no group high-frequency")
         layout = Layout.from_groups(groups, conv.in_channels)
-        if self.beta == 1:
-            pair = Pair(pair.spa, pair.fre, layout)
-        else:
-            pair = self.write.relayout(node, pair, layout)
+        one = self.beta == 1
+        pair = Pair(pair.spa, pair.fre, layout) if one else self.write.relayout(node, pair, layout)
         return self._replace(node, pair, sum(groups) * (conv.out_channels // conv.groups))
 
     def _block_end(self, node: fx.Node) -> fx.Node:
@@ -168,7 +164,7 @@ class Rewriting:
             **stride,
         )
         self.traced.set_submodule(str(node.target), layer)
-        node.args = (x if isinstance(x, fx.Node) else SpaceFreq(x.spa, x.fre),)  # type: ignore[assignment]
+        node.args = (x if isinstance(x, fx.Node) else SpaceFreq(x.spa, x.fre),)  # type: ignore[arg-type]
         self._report(node, layer)
         if not fre_out:
             if pair is not None:
@@ -181,9 +177,10 @@ class Rewriting:
 
     def _prepared(
         self, node: fx.Node, conv: nn.Conv2d, x: Pair | fx.Node
-    ) -> tuple[Pair | fx.Node, dict[str, tuple[int, ...]]]:
+    ) -> tuple[Pair | fx.Node, dict[str, Any]]:
         """What the layer reads: padded where SFIConv does not pad itself, and never too small for it."""
-        padding, stride = padding_of(conv), {}
+        padding = padding_of(conv)
+        stride: dict[str, Any] = {}
         assert padding is not None
         if padding.same:
             if self.downsample == "avgpool" and conv.stride != (1, 1):
@@ -244,11 +241,10 @@ class Rewriting:
         """Fuse the branches for an operation that may need all channels together."""
         if node.op != "output" and carries_map(node):
             module = module_of(self.traced, node)
-            what = (
-                type(module).__name__ if module is not None else getattr(node.target, "__name__", node.target)
-            )
-            where = node.target if module is not None else node.name
-            self.joined.append(f"{where} ({what})")
+            if module is not None:
+                self.joined.append(f"{node.target} ({type(module).__name__})")
+            else:
+                self.joined.append(f"{node.name} ({getattr(node.target, '__name__', node.target)})")
         self._fuse_inputs(node)
         self._mark(node)
 
@@ -330,4 +326,6 @@ class Rewriting:
             return
         for source in node.all_input_nodes:
             if pair := self.pairs.get(source):
-                node.replace_input_with(source, self.write.fuse(node, pair))
+                fused = self.write.fuse(node, pair)
+                self.between.add(fused)
+                node.replace_input_with(source, fused)

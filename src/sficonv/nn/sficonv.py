@@ -308,7 +308,12 @@ class SFIConv2d(nn.Conv2d):
         from_spa, from_fre = weight.split((self.spa_in, self.fre_in), 1)
         to_spa, to_fre = from_spa.split((self.spa_out, self.fre_out), 0)
         layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
-        return _Blocks(*(t.contiguous(memory_format=layout) for t in (from_fre, to_spa, to_fre)), bias)
+        return _Blocks(
+            from_fre.contiguous(memory_format=layout),
+            to_spa.contiguous(memory_format=layout),
+            to_fre.contiguous(memory_format=layout),
+            bias,
+        )
 
     def train(self, mode: bool = True) -> SFIConv2d:
         """Switch between training and evaluation, as `nn.Module` does."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from timm.layers import get_notrace_functions, get_notrace_modules
 from timm.models.nfnet import NormFreeBlock
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torchvision.ops import StochasticDepth
 
@@ -77,8 +77,8 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
     """Trace a copy of `model` and note the shape of every value.
 
     Args:
-        model: Any module that maps one `(B, 3, H, W)` tensor to logits. It is left as it is. Where it has more
-            outputs in training than out of it, so has the traced one.
+        model: Any module that maps one `(B, 3, H, W)` tensor to logits. It is left as it is. Where it has
+            more outputs in training than out of it, so has the traced one.
         input_size: `(C, H, W)` of the example that shapes are computed for (nothing is run for real).
 
     Returns:
@@ -87,8 +87,8 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
         of each convolution module for one image.
 
     Raises:
-        ValueError: If the model's own control flow depends on its input; a submodule with such control flow is
-            kept whole.
+        ValueError: If the model's own control flow depends on its input; a submodule with such control flow
+            is kept whole.
     """
     model = copy.deepcopy(model)
     graph = _trace_whole(model)
@@ -110,8 +110,8 @@ def _trace_whole(model: nn.Module) -> fx.Graph:
         except _Untraceable as error:
             if error.module in kept | {""}:
                 raise ValueError(
-                    f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the input "
-                    "must sit in a submodule of its own, which then stays as it is"
+                    f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the "
+                    "input must sit in a submodule of its own, which then stays as it is"
                 ) from error
             kept.add(error.module)
 
@@ -173,7 +173,8 @@ def _follow_in_place(graph: fx.Graph) -> None:
         if method or (node.op == "call_function" and node.target in _IN_PLACE):
             changed = node.args[0]
             if isinstance(changed, fx.Node):
-                changed.replace_all_uses_with(node, lambda user, at=order[node]: order[user] > at)
+                for user in [u for u in changed.users if order[u] > order[node]]:
+                    user.replace_input_with(changed, node)
 
 
 _DROPOUT: dict[Any, type[nn.Module]] = {F.dropout: nn.Dropout, F.dropout2d: nn.Dropout2d}
@@ -193,14 +194,12 @@ def _free_dropout(traced: fx.GraphModule) -> None:
 def _propagate_shapes(traced: fx.GraphModule, input_size: tuple[int, int, int]) -> None:
     training = traced.training
     traced.eval()
-    like = next(traced.parameters(), torch.empty(0))
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     macs: dict[str, int] = {}
     convs = {name: m for name, m in traced.named_modules() if isinstance(m, nn.Conv2d)}
     hooks = [conv.register_forward_hook(_counting(macs, name)) for name, conv in convs.items()]
     try:
-        with torch.no_grad(), mode, redirect_stderr(StringIO()):  # torch prints a traceback as well
-            ShapeProp(traced, fake_mode=mode).propagate(like.new_empty(2, *input_size))
+        with torch.no_grad(), redirect_stderr(StringIO()):  # torch prints a traceback as well
+            _run_once(traced, input_size, macs)
     except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
         raise ValueError(
             f"{type(traced).__name__} does not run on an input of size {input_size}: {_reason(error)}"
@@ -212,11 +211,28 @@ def _propagate_shapes(traced: fx.GraphModule, input_size: tuple[int, int, int]) 
     traced.meta["conv_macs"] = macs
 
 
+def _run_once(traced: fx.GraphModule, input_size: tuple[int, int, int], macs: dict[str, int]) -> None:
+    """Work out shapes without computing anything, unless a module asks for values."""
+    like = next(traced.parameters(), torch.empty(0))
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            ShapeProp(traced, fake_mode=mode).propagate(like.new_empty(2, *input_size))
+    except Exception as error:
+        if not isinstance(_root_cause(error), DataDependentOutputException):
+            raise
+        macs.clear()  # of the layers before that module
+        ShapeProp(traced).propagate(like.new_zeros(2, *input_size))
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _reason(error: BaseException) -> str:
     """The first line of what went wrong, and in which layer."""
-    cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = _root_cause(error)
     place = re.search(r"target=([\w.]+)", str(error))
     where = f" (at {place[1]})" if place else ""
     return (str(cause).splitlines() or [type(cause).__name__])[0] + where

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from timm.layers import BlurPool2d
 from timm.layers.padding import pad_same
 from torch import fx, nn
@@ -116,7 +115,8 @@ class PairWriter:
         without_spa = pair.layout.fre_channels == pair.layout.channels
         module = module_of(self.traced, node)
         if isinstance(module, BlurPool2d) and module.channels is not None:  # its filter is for any channels
-            module.channels, module.filt = None, module.filt[:1]
+            module.channels = None
+            module.register_buffer("filt", module.get_buffer("filt")[:1], persistent=False)
         spa_in = self._call(node, branches.one_channel, pair.spa) if without_spa else pair.spa
         fre_in = self._call(node, branches.at_least, pair.fre, *window(self.traced, node))
         spa, fre = self._copy(node, {source: spa_in}), self._copy(node, {source: fre_in})

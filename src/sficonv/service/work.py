@@ -44,6 +44,9 @@ def warm_up(weights: str, device: str | None, memory_limit: int, threads: int) -
     import numpy as np
     import torch
 
+    from sficonv.data.watchdog import end_with_parent
+
+    end_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     detector = _detector(weights, device)
@@ -134,7 +137,7 @@ def _answer(result: ScanResult, detector: Detector) -> dict[str, Any]:
         key=lambda e: (rank[result.faces[e.face].track], -result.faces[e.face].p_fake),
     )
     pictures = [{"face": e.face, "image": jpeg_uri(e.crop)} for e in evidence]
-    if evidence:
+    if evidence and detector.explains:
         attention = attention_picture(detector, evidence[0])
         pictures[0] |= {"attention": attention.uri, "regions": attention.shares}
     return {"result": result.to_dict(), "pictures": pictures}
