@@ -93,8 +93,12 @@ def all_names() -> list[str]:
 
 def count(name: str) -> dict[str, Any]:
     """Parameters, and the share of multiply-accumulates that are convolutions."""
-    with torch.device("meta"):
-        model = build(name).eval().requires_grad_(False)
+    try:
+        with torch.device("meta"):
+            model = build(name)
+    except NotImplementedError:  # some compute their widths with tensors
+        model = build(name).to("meta")
+    model.eval().requires_grad_(False)
     size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.empty(1, *size, device="meta"))

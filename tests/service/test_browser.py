@@ -136,7 +136,6 @@ def test_light_and_dark(browser, service, photo):
         sync_api.expect(page.locator("#answer h2")).to_have_text("photo.jpg")
         colours[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        screenshot(page, f"page-{scheme}.png")
         page.close()
     assert colours["light"] != colours["dark"]
 

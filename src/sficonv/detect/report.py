@@ -171,7 +171,7 @@ def _chart(result: ScanResult) -> _Chart:
     return _Chart(lines, ticks, max(0, len(result.tracks) - LINES))
 
 
-_STEPS = (0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_STEPS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
 def clock(seconds: float) -> str:

@@ -2,7 +2,7 @@
 import { clock, element, svg, WORDS } from "./elements.js";
 
 const LINES = 6;
-const STEPS = [0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+const STEPS = [0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 export function drawAnswer(job, detector) {
   const { result, pictures } = job;
