@@ -131,6 +131,11 @@ NETS = {
     "in-place operation": lambda: middle(in_place, between=conv(8, 8)),
     "control flow": lambda: Net(ControlFlow()),
     "another path in evaluation": lambda: Net(Cached()),
+    "one norm called twice": lambda: middle(
+        lambda net, x: torch.cat([net.between(x), net.between(x[:, [1, 0, 3, 2, 5, 4, 7, 6]])], 1),
+        between=nn.Sequential(nn.BatchNorm2d(8), DropPath(0.1)),
+        after=16,
+    ),
     "one layer called twice": lambda: middle(lambda net, x: net.between(net.between(x)), between=conv(8, 8)),
 }
 

@@ -175,10 +175,13 @@ def test_resizing_is_nearest_interpolation(size, layout):
                 assert torch.equal(add_upsampled(full, x.detach().requires_grad_(gradient)), full + wanted)
 
 
-def test_whole_factors_repeat_as_interpolation_does():
-    for low, times in itertools.product(range(1, 33), range(1, 17)):
-        x, full = torch.rand(1, 2, 2, low), torch.zeros(1, 2, 2 * times, low * times)
-        assert torch.equal(add_upsampled(full, x), F.interpolate(x, size=full.shape[-2:], mode="nearest"))
+def test_every_size_is_resized_as_interpolation_does():
+    for full, kept in itertools.product([*range(1, 49), 112, 126, 299], [*range(1, 65), 192, 224]):
+        x = torch.arange(full, dtype=torch.float32).view(1, 1, 1, full)
+        wanted = F.interpolate(x, size=(3, kept), mode="nearest")
+        assert torch.equal(resize(x, (3, kept)), wanted)
+        if kept >= full:
+            assert torch.equal(add_upsampled(torch.zeros(1, 1, 3, kept), x), wanted)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

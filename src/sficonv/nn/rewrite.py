@@ -219,8 +219,8 @@ class Rewriting:
             self._mark(node)
             return
         kind: Kind = kind_of(self.traced, node)
-        if kind == "norm" and self.plan.calls[str(node.target)] > 1:
-            kind = "other"
+        if kind in ("norm", "drop") and self.plan.calls[str(node.target)] > 1:
+            kind = "other"  # these are replaced, and the other calls may come with other branches
         if kind == "size":
             self._read_size(node)
         elif kind == "pool":
