@@ -86,7 +86,7 @@ def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
         tensor(4.)
     """
     (height, width), h = x.shape[-2:], low.shape[-2]
-    if x.shape == low.shape or len(_pattern(h, height)) * h != height or not _rows_first(low):
+    if x.shape == low.shape or not _rows_first(low) or len(_pattern(h, height)) * h != height:
         return x + resize(low, (height, width))
     return (x.unflatten(-2, (h, -1)) + _columns(low, width).unsqueeze(-2)).flatten(-3, -2)
 
