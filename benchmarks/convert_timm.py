@@ -54,18 +54,18 @@ class OutOfTimeError(BaseException):
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raise `OutOfTimeError` in the block after so many seconds."""
+    """Raise `OutOfTimeError` in the block after so many seconds of processor time."""
 
     def stop(*_: object) -> None:
-        raise OutOfTimeError(f"took longer than {seconds} s")
+        raise OutOfTimeError(f"took more than {seconds} s of processor time")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def build(name: str) -> nn.Module:
@@ -238,7 +238,7 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
         if known[name]["params"] > max_params * 1e6:
             note({**row, "skipped": f"more than {max_params:g} million parameters"})
             continue
-        begun = time.time()
+        begun = time.process_time()
         try:
             with time_limit(seconds):
                 row |= measure(name)
@@ -246,7 +246,7 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
             row["skipped"] = str(error)
         except Exception as error:
             row["error"] = text(error)
-        row["seconds"] = round(time.time() - begun, 1)
+        row["seconds"] = round(time.process_time() - begun, 1)
         note(row)
         state = " ".join(f"{k}={row.get(k)}" for k in ("equal", "beta_1", "beta_05", "sfi", "seconds"))
         errors = "; ".join(str(v) for k, v in row.items() if k.endswith("error"))
@@ -342,7 +342,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("convert.jsonl"))
     parser.add_argument("--report", type=Path, help="Markdown file whose measured part is rewritten")
     parser.add_argument("--first", type=int, default=10**6, help="only so many models of each file")
-    parser.add_argument("--seconds", type=int, default=180, help="limit for one model")
+    parser.add_argument("--seconds", type=int, default=180, help="processor time for one model")
     parser.add_argument("--max-params", type=float, default=250, help="skip larger models, in millions")
     parser.add_argument("--only-report", action="store_true", help="measure nothing")
     parser.add_argument("--again", default="", help="names to measure again, or 'failed'")

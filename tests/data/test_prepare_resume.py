@@ -29,7 +29,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on(ffpp: Path, tmp_path: Path, how: signal.Signals) -> None:
     source = tmp_path / "source"
-    for i in range(8):  # enough to be stopped in the middle even on a slow machine
+    for i in range(20):  # enough to be stopped in the middle on a slow machine and on a fast one
         for path in ffpp.glob("original_sequences/*/*/*/*.mp4"):
             (source / "real").mkdir(parents=True, exist_ok=True)
             (source / "real" / f"{i}_{path.name}").symlink_to(path)
@@ -49,7 +49,7 @@ def test_a_stopped_run_goes_on(ffpp: Path, tmp_path: Path, how: signal.Signals) 
     assert not _alive(running.pid)
     assert not (out / "manifest.parquet").exists()
     finished = {path: path.stat().st_mtime_ns for path in out.glob(".parts/*/*.json")}
-    assert len(finished) < 16, "the run was over before it could be stopped"
+    assert len(finished) < 40, "the run was over before it could be stopped"
 
     report = prepare(source, out, frames=3, size=64, workers=0)
     assert report.resumed == len(finished)

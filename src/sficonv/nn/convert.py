@@ -76,10 +76,10 @@ def convert(
             argument, or the layer and the reason.
 
     Example:
-        >>> import timm
+        >>> import timm, torch
         >>> sfic = convert(timm.create_model("resnet18", num_classes=2), alpha=0.5, beta=0.5)
-        >>> sfic(torch.randn(1, 3, 64, 64)).shape
-        torch.Size([1, 2])
+        >>> sfic(torch.randn(2, 3, 64, 64)).shape
+        torch.Size([2, 2])
     """
     check_ratio("alpha", alpha, where="convert")
     check_ratio("beta", beta, where="convert")

@@ -128,9 +128,10 @@ def strided_conv2d(
     slower there than one with as many rows.
     """
     kernel: Size = (weight.shape[-2], weight.shape[-1])
+    by_blas = groups == 1 and x.shape[0] < 16 and _rows_first(x)
     if kernel == (1, 1) and padding == (0, 0) and stride != (1, 1):
         x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
-    if groups > 1 or not _rows_first(x) or x.shape[0] >= 16:
+    if not by_blas:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     size = conv_size((x.shape[-2], x.shape[-1]), kernel, stride, padding, dilation)
     if not 1 < size[0] * size[1] < 16 or (kernel != (1, 1) and x.shape[0] > 1):
