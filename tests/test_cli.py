@@ -149,7 +149,7 @@ def test_what_a_library_prints_does_not_reach_the_json(photo, weights, capsys, m
     import sficonv.data.media as media
 
     read_image = media.read_image
-    monkeypatch.setattr(media, "read_image", lambda path: print("chatter") or read_image(path))
+    monkeypatch.setattr(media, "read_image", lambda *a, **k: print("chatter") or read_image(*a, **k))
     assert main(["scan", str(photo), "--weights", str(weights), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)[0]["error"] is None

@@ -160,9 +160,7 @@ def _check_arguments(
     if out.is_dir():
         raise ValueError(f"{out}: is a folder; name a file in it")
     if precision == "int8" and format != "openvino":
-        raise ValueError(
-            "int8 is made for OpenVINO: name an .xml file. In ONNX Runtime it is hardly faster than fp32"
-        )
+        raise ValueError("int8 is made for OpenVINO: name an .xml file")
     if (precision == "int8") != (data is not None):
         raise ValueError("int8 needs calibration_data, a prepared folder; other precisions do not use it")
     if crops < MIN_CALIBRATION:
