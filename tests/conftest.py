@@ -1,5 +1,7 @@
 """Fixtures shared by the whole suite."""
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,3 +15,9 @@ def shared() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip(f"needs the reference data in {SHARED}, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def interruptible() -> Callable[[], object]:
+    """`preexec_fn` of a process that is to be interrupted: a shell starts background jobs deaf to SIGINT."""
+    return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)

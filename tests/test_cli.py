@@ -380,11 +380,13 @@ def test_explain(photo, weights, tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_an_interrupt_is_one_line_and_130(photo, weights, tmp_path):
+def test_an_interrupt_is_one_line_and_130(photo, weights, tmp_path, interruptible):
     for i in range(200):
         (tmp_path / f"{i}.jpg").symlink_to(photo)
     command = [sys.executable, "-m", "sficonv", "scan", str(tmp_path), "--weights", str(weights)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    ) as process:
         time.sleep(2)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on(ffpp: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_stopped_run_goes_on(ffpp: Path, tmp_path: Path, how: signal.Signals, interruptible) -> None:
     source = tmp_path / "source"
     for i in range(20):  # enough to be stopped in the middle on a slow machine and on a fast one
         for path in ffpp.glob("original_sequences/*/*/*/*.mp4"):
@@ -36,7 +36,10 @@ def test_a_stopped_run_goes_on(ffpp: Path, tmp_path: Path, how: signal.Signals) 
     script, out = tmp_path / "run.py", tmp_path / "out"
     script.write_text(RUN)
     running = subprocess.Popen(
-        [sys.executable, str(script), str(source), str(out)], stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, str(script), str(source), str(out)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=interruptible,
     )
     deadline = time.monotonic() + 60
     while not (parts := list(out.glob(".parts/*/*.json"))) and time.monotonic() < deadline:

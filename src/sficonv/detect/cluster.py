@@ -52,7 +52,7 @@ def scan_on_ray(
     ours = not ray.is_initialized()
     if ours:
         try:
-            local = {} if address else {"include_dashboard": False}
+            local: dict[str, Any] = {} if address else {"include_dashboard": False}
             ray.init(address=address or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
@@ -61,7 +61,7 @@ def scan_on_ray(
         gpus = int(cluster.get("GPU", 0)) if device is None else 0
         # without GPUs one processor stays for this program, which lists the files and takes the results
         workers = gpus or max(1, int(cluster.get("CPU", 1)) - 1)
-        scanner = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(_Scanner)
+        scanner: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(_Scanner)
         idle = [scanner.remote(weights, batch_size, device, options) for _ in range(workers)]
         files = (str(path) for path, _ in find_files(paths))
         alone: list[str] = []  # of tasks that crashed, to find out which file it was
@@ -100,7 +100,7 @@ class _Scanner:
     def __init__(
         self, weights: str | Path, batch_size: int, device: str | None, options: dict[str, Any]
     ) -> None:
-        self.loading = {"weights": weights, "batch_size": batch_size, "device": device}
+        self.loading: dict[str, Any] = {"weights": weights, "batch_size": batch_size, "device": device}
         self.options = options
         self.detector: Any = None
 
