@@ -125,10 +125,11 @@ def strided_conv2d(
 
     The few positions of a small branch are made the rows of the matrix product, not its columns. PyTorch
     multiplies small batches by BLAS, image by image, and a product with 2 to 15 columns is up to six times
-    slower there than one with as many rows.
+    slower there than one with as many rows. An exported graph is for any batch and another runtime, so it
+    does not ask for the batch.
     """
     kernel: Size = (weight.shape[-2], weight.shape[-1])
-    by_blas = groups == 1 and x.shape[0] < 16 and _rows_first(x)
+    by_blas = groups == 1 and not torch.compiler.is_exporting() and x.shape[0] < 16 and _rows_first(x)
     if kernel == (1, 1) and padding == (0, 0) and stride != (1, 1):
         x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
     if not by_blas:
