@@ -192,6 +192,17 @@ def sampled_conv2d(
     return resize(F.conv2d(x, weight, bias, stride, padding, dilation, groups), size)
 
 
+def samples_cheaply(full: Size, size: Size, kernel: Size, padding: Size) -> bool:
+    """Whether `sampled_conv2d` computes less than all `full` positions to give `size` of them.
+
+    Example:
+        >>> samples_cheaply((64, 64), (32, 32), (3, 3), (1, 1)), samples_cheaply((64, 64), (48, 48), (3, 3), (1, 1))
+        (True, False)
+    """
+    regular = all(uniform_step(f, k) is not None for f, k in zip(full, size, strict=True))
+    return full != size and (regular or (kernel == (1, 1) and padding == (0, 0)))
+
+
 def _crop(x: Tensor, kernel: Size, grid: Size, padding: Size, dilation: Size, size: Size) -> Tensor:
     """Pad explicitly so that a strided convolution without padding gives exactly `size`."""
     pads: list[int] = []

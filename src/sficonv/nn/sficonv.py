@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from sficonv.nn.constrained import MCSConv, MCSMode
 from sficonv.nn.frozen import FrozenValue
-from sficonv.nn.sampling import Size, add_upsampled, conv_size, resize, sampled_conv2d, strided_conv2d
+from sficonv.nn.sampling import (
+    Size,
+    add_upsampled,
+    conv_size,
+    resize,
+    sampled_conv2d,
+    samples_cheaply,
+    strided_conv2d,
+)
 
 Ratio = float | Fraction
 Downsample = Literal["strided", "avgpool"]
@@ -30,11 +38,10 @@ class SpaceFreq(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-    """The four blocks of a kernel, contiguous: the convolution would copy them at every call otherwise."""
+    """The blocks of a kernel, contiguous: the convolution would copy them at every call otherwise."""
 
+    from_spa: Tensor  # [S->S; S->F]
     from_fre: Tensor  # [F->S; F->F]
-    spa_to_spa: Tensor
-    spa_to_fre: Tensor
     bias: Tensor | None
 
 
@@ -279,21 +286,36 @@ class SFIConv2d(nn.Conv2d):
         """Stage 2 (eq. 4, 5, 8), and Stage 3 (eq. 7) where no output is high-frequency."""
         spa, fre = x
         blocks = self._blocks()
-        bias_spa, bias_fre = self._biases(blocks.bias)
         size = self._out_size(spa)
         fre_size = self._fre_size(size)
         # F->S and F->F share their input: one convolution
         spa_out, fre_out = self._conv2d(fre, blocks.from_fre, None).split((self.spa_out, self.fre_out), 1)
         fre_out = resize(fre_out, fre_size)
         if self.spa_in:
-            spa_out = add_upsampled(self._conv2d(spa, blocks.spa_to_spa, bias_spa), spa_out)
-            if self.fre_out:
-                fre_out = self._sampled(spa, blocks.spa_to_fre, bias_fre, fre_size) + fre_out
+            to_spa, to_fre = self._from_spa(spa, blocks, size, fre_size)
+            spa_out = add_upsampled(to_spa, spa_out)
+            fre_out = fre_out if to_fre is None else to_fre + fre_out
         else:
+            bias_spa, bias_fre = self._biases(blocks.bias)
             spa_out = resize(spa_out, size)
             if bias_spa is not None and bias_fre is not None:
                 spa_out, fre_out = spa_out + bias_spa[:, None, None], fre_out + bias_fre[:, None, None]
         return SpaceFreq(spa_out, fre_out) if self.fre_out else spa_out
+
+    def _from_spa(
+        self, spa: Tensor, blocks: _Blocks, size: Size, fre_size: Size
+    ) -> tuple[Tensor, Tensor | None]:
+        """T_S->S, and T_S->F at its final size where there is one."""
+        if not self.fre_out:
+            return self._conv2d(spa, blocks.from_spa, blocks.bias), None
+        if not samples_cheaply(size, fre_size, self.kernel_size, self.padding):  # type: ignore[arg-type]
+            # everything is computed before anything is dropped: one convolution for both
+            both = self._conv2d(spa, blocks.from_spa, blocks.bias)
+            to_spa, to_fre = both.split((self.spa_out, self.fre_out), 1)
+            return to_spa, resize(to_fre, fre_size)
+        bias_spa, bias_fre = self._biases(blocks.bias)
+        weight_spa, weight_fre = blocks.from_spa.split((self.spa_out, self.fre_out), 0)
+        return self._conv2d(spa, weight_spa, bias_spa), self._sampled(spa, weight_fre, bias_fre, fre_size)
 
     def _blocks(self) -> _Blocks:
         """The kernel in blocks; copied once, not at every call, where nothing trains."""
@@ -306,13 +328,9 @@ class SFIConv2d(nn.Conv2d):
         weight, bias = self.kernel()
         # split, not slices: its gradient is one copy, theirs a map of zeros for each
         from_spa, from_fre = weight.split((self.spa_in, self.fre_in), 1)
-        to_spa, to_fre = from_spa.split((self.spa_out, self.fre_out), 0)
         layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
         return _Blocks(
-            from_fre.contiguous(memory_format=layout),
-            to_spa.contiguous(memory_format=layout),
-            to_fre.contiguous(memory_format=layout),
-            bias,
+            from_spa.contiguous(memory_format=layout), from_fre.contiguous(memory_format=layout), bias
         )
 
     def train(self, mode: bool = True) -> SFIConv2d:
