@@ -196,8 +196,8 @@ def samples_cheaply(full: Size, size: Size, kernel: Size, padding: Size) -> bool
     """Whether `sampled_conv2d` computes less than all `full` positions to give `size` of them.
 
     Example:
-        >>> samples_cheaply((64, 64), (32, 32), (3, 3), (1, 1)), samples_cheaply((64, 64), (48, 48), (3, 3), (1, 1))
-        (True, False)
+        >>> [samples_cheaply((64, 64), (kept, kept), (3, 3), (1, 1)) for kept in (32, 48)]
+        [True, False]
     """
     regular = all(uniform_step(f, k) is not None for f, k in zip(full, size, strict=True))
     return full != size and (regular or (kernel == (1, 1) and padding == (0, 0)))
