@@ -175,6 +175,21 @@ def test_resizing_is_nearest_interpolation(size, layout):
                 assert torch.equal(add_upsampled(full, x.detach().requires_grad_(gradient)), full + wanted)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(6, 8), (3, 4), (3, 2), (4, 5), (1, 1)])
+def test_gradients_of_a_sum_with_an_upsampled_branch(size, layout):
+    x = torch.randn(2, 4, 6, 8).contiguous(memory_format=layout).requires_grad_()
+    low = torch.randn(2, 6, *size).contiguous(memory_format=layout)[:, 1:5].requires_grad_()
+    wanted = x + F.interpolate(low, size=(6, 8), mode="nearest")
+    got = add_upsampled(x, low)
+    assert torch.equal(got, wanted)
+    given = torch.randn_like(wanted)
+    for a, b in zip(*(torch.autograd.grad(y, (x, low), given) for y in (got, wanted)), strict=True):
+        assert relative_error(a, b) < 1e-6
+    with torch.no_grad():
+        assert torch.equal(add_upsampled(x.clone(), low), wanted)
+
+
 def test_every_size_is_resized_as_interpolation_does():
     for full, kept in itertools.product([*range(1, 49), 112, 126, 299], [*range(1, 65), 192, 224]):
         x = torch.arange(full, dtype=torch.float32).view(1, 1, 1, full)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +39,12 @@ def resize(x: Tensor, size: Size) -> Tensor:
 
 def _rows_first(x: Tensor) -> bool:
     """Whether `F.interpolate` would copy `x` to channels-last and back, as it does on the CPU."""
-    compiling = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.device.type == "cpu" and x.stride(-1) == 1 and not compiling
+    return x.stride(-1) == 1 and _on_plain_cpu(x)
+
+
+def _on_plain_cpu(x: Tensor) -> bool:
+    """On the CPU, and not on its way into a compiler, which arranges memory by itself."""
+    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def _rows(x: Tensor, kept: int) -> Tensor:
@@ -75,7 +81,8 @@ def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
     """`x + resize(low, size of x)`, without a pass over memory for the resizing where that can be had.
 
     Args:
-        x: `(B, C, H, W)`.
+        x: `(B, C, H, W)`, the output of an operation that does not need it again: where nothing is recorded
+            for a gradient, the sum takes its place.
         low: `(B, C, h, w)`, at most as large.
 
     Returns:
@@ -85,10 +92,44 @@ def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
         >>> add_upsampled(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)).sum()
         tensor(4.)
     """
-    (height, width), h = x.shape[-2:], low.shape[-2]
-    if x.shape == low.shape or not _rows_first(low) or len(_pattern(h, height)) * h != height:
-        return x + resize(low, (height, width))
-    return (x.unflatten(-2, (h, -1)) + _columns(low, width).unsqueeze(-2)).flatten(-3, -2)
+    size, low_size = x.shape[-2:], low.shape[-2:]
+    if size == low_size:
+        return add(x, low)
+    if not _on_plain_cpu(x) or not all(map(_repeats, low_size, size)):
+        return add(x, resize(low, (size[0], size[1])))
+    return _AddTiles.apply(x, low) if torch.is_grad_enabled() else _add_tiles(Tensor.add_, x, low)
+
+
+def _add_tiles(plus: Callable[[Tensor, Tensor], Tensor], x: Tensor, low: Tensor) -> Tensor:
+    """`add_upsampled` where every sample of `low` belongs to a tile of `x`."""
+    h, w = low.shape[-2:]
+    if low.stride(-1) == 1:
+        return plus(x.unflatten(-2, (h, -1)), _columns(low, x.shape[-1]).unsqueeze(-2)).flatten(-3, -2)
+    tiles = x.unflatten(-1, (w, -1)).unflatten(-3, (h, -1))  # channels-last: channels in the innermost loop
+    return plus(tiles, low[:, :, :, None, :, None]).flatten(-2).flatten(-3, -2)
+
+
+class _AddTiles(torch.autograd.Function):
+    """`_add_tiles` with a pooling as the gradient of `low`: that of a broadcast sum is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor) -> Tensor:
+        ctx.tile = (x.shape[-2] // low.shape[-2], x.shape[-1] // low.shape[-1])
+        return _add_tiles(torch.add, x, low)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        return grads[0], F.avg_pool2d(grads[0], ctx.tile, divisor_override=1)
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """`x + y`, in the memory of `x` where nothing is recorded for a gradient."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def _repeats(low: int, high: int) -> bool:
+    """Whether nearest resizing from `low` to `high` repeats every sample equally often."""
+    return len(_pattern(low, high)) * low == high
 
 
 def uniform_step(full: int, kept: int) -> int | None:

@@ -13,6 +13,7 @@ from sficonv.nn.constrained import MCSConv, MCSMode
 from sficonv.nn.frozen import FrozenValue
 from sficonv.nn.sampling import (
     Size,
+    add,
     add_upsampled,
     conv_size,
     resize,
@@ -294,7 +295,7 @@ class SFIConv2d(nn.Conv2d):
         if self.spa_in:
             to_spa, to_fre = self._from_spa(spa, blocks, size, fre_size)
             spa_out = add_upsampled(to_spa, spa_out)
-            fre_out = fre_out if to_fre is None else to_fre + fre_out
+            fre_out = fre_out if to_fre is None else add(to_fre, fre_out)
         else:
             bias_spa, bias_fre = self._biases(blocks.bias)
             spa_out = resize(spa_out, size)
