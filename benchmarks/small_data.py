@@ -91,7 +91,7 @@ def run(cell: Cell, seed: int, out: Path, data: dict[str, Path], prepared: Path,
         steps_per_epoch=args.steps,
         image_size=args.image_size,
         seed=seed,
-        precision="bf16-mixed" if "resnet" in cell.model else "32-true",
+        precision=args.precision,
         channels_last=True,
         out=out,
     )
@@ -130,7 +130,7 @@ def budget_text(args: Any) -> str:
     """What every cell was given, and how it was judged."""
     return (
         f"Budget of each cell: {args.steps} steps of 32 crops (16 pairs) at {args.image_size} px, "
-        "recipe `finetune`, one epoch, no selection. Video AUC, mean ± standard deviation over seeds (frame "
+        f"recipe `finetune`, {args.precision}, one epoch, no selection. Video AUC, mean ± standard deviation over seeds (frame "
         f"AUC in brackets); {FRAMES_JUDGED} crops per video at most. Machine: {platform.machine()}, "
         f"{platform.system()}, {os.cpu_count()} CPU cores; torch {version('torch')}, timm {version('timm')}."
     )
@@ -158,6 +158,7 @@ def parse(description: str | None, cells: dict[str, Cell]) -> argparse.Namespace
     parser.add_argument("--cells", nargs="+", default=list(cells), choices=list(cells))
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--precision", default="32-true", help="of every cell, as in `sficonv train`")
     return parser.parse_args()
 
 
