@@ -35,6 +35,7 @@ class Verb:
         metavar: How its help calls it.
         hidden: Arguments of the function that make no sense on a command line.
         csv: Whether `--csv FILE` is offered.
+        together: Whether several processes may do it together; only the first of them then prints the answer.
     """
 
     function: str
@@ -45,6 +46,7 @@ class Verb:
     metavar: str = ""
     hidden: tuple[str, ...] = ()
     csv: bool = False
+    together: bool = False
 
 
 VERBS = {
@@ -135,6 +137,7 @@ VERBS = {
         "train a detector on prepared faces",
         "sficonv train --data faces --model sfic_efficientnet_lite0 --recipe finetune --out run",
         hidden=("callbacks",),
+        together=True,
     ),
     "evaluate": Verb(
         "sficonv.evaluation.evaluate:evaluate",
@@ -218,7 +221,15 @@ def _run(argv: list[str]) -> int:
         # Standard output belongs to the answer: whatever a dependency prints must not mix with it.
         with redirect_stdout(sys.stderr):
             answer = function(**{k: v for k, v in given.items() if v is not None or k != verb.positional})
+        if verb.together and not _is_first():
+            return DONE
         return _show(answer, as_json=as_json, csv=csv, options={**given, "csv": csv})
+
+
+def _is_first() -> bool:
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _spelled_out(argv: list[str]) -> list[str]:

@@ -189,8 +189,8 @@ def test_devices_read_different_crops(
     folder = write_shards(prepared, shards=shards)
     read = []
     for device in range(devices):
-        monkeypatch.setattr("sficonv.data.streaming._device", lambda device=device: (device, devices))
-        read.append(set(indices(stream(folder, batches=24 // devices, batch_size=1))))
+        monkeypatch.setattr("sficonv.data.streaming.device_number", lambda device=device: device)
+        read.append(set(indices(stream(folder, batches=24 // devices, batch_size=1, devices=devices))))
     assert len(set.union(*read)) == sum(map(len, read))
     assert len(set.union(*read)) == 24 or shards < devices  # these have unequal shares, and begin again
 

@@ -3,39 +3,41 @@ import math
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from torch.optim.swa_utils import AveragedModel
 
 from sficonv.errors import SficonvError
-from sficonv.training.module import AverageWeights, FrameAndVideoAUC, warmup_cosine
+from sficonv.training.module import AverageWeights, ValidationMetrics, warmup_cosine
 
 ROWS = pd.DataFrame({"label": [0, 0, 0, 1, 1, 1, 1], "video_id": ["a", "a", "b", "c", "c", "d", "d"]})
 SCORES = torch.tensor([0.2, 0.6, 0.3, 0.5, 0.4, 0.25, 0.2])
+LOGITS = torch.stack([torch.zeros(7), SCORES.logit()], dim=1)
 
 
 def test_auc_of_frames_and_of_video_means() -> None:
-    metric = FrameAndVideoAUC(ROWS)
+    metric = ValidationMetrics(ROWS)
     order = torch.tensor([4, 0, 6, 2, 1, 3, 5])
-    metric.update(SCORES[order[:3]], order[:3])
-    metric.update(SCORES[order[3:]], order[3:])
+    metric.update(LOGITS[order[:3]], order[:3])
+    metric.update(LOGITS[order[3:]], order[3:])
     found = metric.compute()
+    assert found["val_loss"].item() == pytest.approx(log_loss(ROWS["label"], SCORES))
     assert found["val_auc_frame"].item() == pytest.approx(roc_auc_score(ROWS["label"], SCORES))
     means = ROWS.assign(p=SCORES.numpy()).groupby("video_id")[["label", "p"]].mean()
     assert found["val_auc_video"].item() == pytest.approx(roc_auc_score(means["label"], means["p"]))
 
 
 def test_a_crop_seen_twice_counts_once() -> None:
-    metric = FrameAndVideoAUC(ROWS)
+    metric = ValidationMetrics(ROWS)
     everything = torch.arange(7)
-    metric.update(SCORES, everything)
+    metric.update(LOGITS, everything)
     once = metric.compute()
-    metric.update(SCORES[:2], everything[:2])
+    metric.update(LOGITS[:2], everything[:2])
     assert metric.compute() == once
 
 
 def test_scores_that_are_not_finite_are_an_error() -> None:
-    metric = FrameAndVideoAUC(ROWS)
-    metric.update(torch.full((7,), math.nan), torch.arange(7))
+    metric = ValidationMetrics(ROWS)
+    metric.update(torch.full((7, 2), math.nan), torch.arange(7))
     with pytest.raises(SficonvError, match="diverged"):
         metric.compute()
 

@@ -7,7 +7,9 @@ depend on the number of workers, and a resumed run sees what the uninterrupted o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed
 from torch import Tensor
-from torch.utils.data import Dataset, WeightedRandomSampler
+from torch.utils.data import Dataset, Sampler, WeightedRandomSampler
 
 from sficonv.errors import DataError
 
@@ -82,15 +85,31 @@ def apply_transform(transform: Transform | None, sample: Any, draw: int | None) 
         return transform(sample)
 
 
+def device_number() -> int:
+    """Which of the devices that train together this process drives; 0 where it trains alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return 0
+
+
 class DrawSampler(WeightedRandomSampler):
     """Weighted sampling that hands out `(index, draw)` keys and depends on (seed, epoch) alone.
+
+    Several devices deal the keys out among themselves, one after the other: what they see in a step is what
+    one device sees in a step with a batch that is so many times as large.
 
     Args:
         weights: how often each row is wanted, relative to the others; `None` weights all alike.
         num_rows: number of rows, needed when `weights` is None.
-        num_samples: keys per epoch. Default: one per row.
+        num_samples: keys per epoch, all devices together. Default: one per row.
         replacement: draw with replacement. Without it and with equal weights, an epoch is a shuffle.
         seed: seed of the run.
+        devices: devices that deal the keys out. All get equally many, so that up to `devices - 1` keys are
+            left out of an epoch, and none is drawn twice.
+
+    Attributes:
+        epoch: epoch of the next iteration.
+        skip: keys of this device that the next iteration leaves out at its start (once).
 
     Example:
         >>> sampler = DrawSampler(num_rows=3, replacement=False, seed=7)
@@ -106,6 +125,7 @@ class DrawSampler(WeightedRandomSampler):
         num_samples: int | None = None,
         replacement: bool = True,
         seed: int = 0,
+        devices: int = 1,
     ) -> None:
         if weights is None:
             if num_rows is None:
@@ -118,7 +138,12 @@ class DrawSampler(WeightedRandomSampler):
             generator=torch.Generator(),
         )
         self.seed = seed
+        self.devices = devices
         self.epoch = 0
+        self.skip = 0
+
+    def __len__(self) -> int:
+        return self.num_samples // self.devices
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls this."""
@@ -129,7 +154,35 @@ class DrawSampler(WeightedRandomSampler):
         indices = list(super().__iter__())
         draws = torch.randint(2**31, (len(indices),), generator=self.generator).tolist()
         self.epoch += 1
-        return iter(zip(indices, draws, strict=True))
+        skip, self.skip = self.skip, 0
+        dealt = slice(device_number(), len(self) * self.devices, self.devices)
+        return islice(zip(indices[dealt], draws[dealt], strict=True), skip, None)
+
+
+class RowsInTurn(Sampler[int]):
+    """All rows in their order, dealt out among the devices.
+
+    Devices that validate together take equally many steps: where the rows do not divide evenly, the first
+    ones are dealt out again. Whoever counts must count by row.
+
+    Args:
+        num_rows: number of rows.
+        devices: devices that deal them out.
+
+    Example:
+        >>> list(RowsInTurn(3))
+        [0, 1, 2]
+    """
+
+    def __init__(self, num_rows: int, devices: int = 1) -> None:
+        self.num_rows, self.devices = num_rows, devices
+
+    def __len__(self) -> int:
+        return math.ceil(self.num_rows / self.devices)
+
+    def __iter__(self) -> Iterator[int]:
+        first = device_number()
+        return (row % self.num_rows for row in range(first, len(self) * self.devices, self.devices))
 
 
 def video_weights(df: pd.DataFrame) -> np.ndarray:

@@ -7,16 +7,16 @@ import random
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch.distributed
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from sficonv.data.dataset import Transform, apply_transform, to_tensor
+from sficonv.data.dataset import Transform, apply_transform, device_number, to_tensor
 from sficonv.errors import DataError, SficonvError
 
 BUFFER = 1000  # crops held back to be mixed: 200 MB at 256 x 256, for each loader process
@@ -41,19 +41,25 @@ class ShardStream(IterableDataset):
     """Crops of tar shards. Devices and loader processes read different shards (or parts of them).
 
     What is read, and in which order, depends on the seed, the epoch and the numbers of devices and processes
-    alone. The first pass is epoch 0 unless `epoch` is set before it.
+    alone.
 
     Args:
         parts: The shards.
         rows: For each row of the table its place in the batches' indices, -1 for rows to be left out.
         transform: As of `FaceCrops`.
         batches: Batches per epoch and device: shards are begun again, mixed anew, where they hold fewer.
-            0: every crop once, in the order of the shards, whatever the number of devices.
+            0: every crop once, in the order of the shards. Devices get equally many: where the crops do not
+            divide evenly, some are given to two devices, and whoever counts must count by row.
         batch_size: Crops per batch; the batches of one process are full.
         weights: How often each row is wanted relative to the others; default: all alike. With weights a row
             is left out at random, so rare ones come in their turn and no order is broken.
         buffer: Crops that are held back to be mixed.
         seed: Seed of the run.
+        devices: Devices that train together.
+
+    Attributes:
+        epoch: Epoch of the next pass.
+        skip: Batches that the next pass leaves out at its start (once).
 
     Items are `(image, label, index)` as of `FaceCrops`. Raises `DataError` naming the shard when it cannot be
     read, and `SficonvError` when the package webdataset is missing.
@@ -74,6 +80,7 @@ class ShardStream(IterableDataset):
         weights: np.ndarray | None = None,
         buffer: int = BUFFER,
         seed: int = 0,
+        devices: int = 1,
     ) -> None:
         if not parts:
             raise DataError("there are no shards of this split")
@@ -83,32 +90,55 @@ class ShardStream(IterableDataset):
         self.batches, self.batch_size = batches, batch_size
         self.chance = None if weights is None else weights / weights.max()
         self.buffer, self.seed = buffer, seed
+        self.devices = devices
+        self.device: int | None = None
         self.epoch = 0
+        self.skip = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader process that is not forked knows nothing of the other devices.
+        return {**vars(self), "device": device_number()}
 
     def __len__(self) -> int:
-        if self.batches:
-            return self.batches * self.batch_size
-        return int((self.rows >= 0).sum())
+        if not self.batches:
+            raise TypeError("how many batches a pass has depends on the number of loader processes")
+        return self.batches * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, int, int]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
+        skip, self.skip = self.skip, 0
+        device = device_number() if self.device is None else self.device
         process, processes = _loader_process()
-        device, devices = _device()
         if not self.batches:
-            for sample in self._pass(process, processes, None):
-                yield self._item(sample, None)
+            yield from self._in_turn(device, process, processes)
             return
+        # The loader asks its first process for its first batch, wherever in the epoch that is.
+        process = (process + skip) % processes
+        left_out, mine = (len(range(process, end, processes)) for end in (skip, self.batches))
+        drawn = self._drawn(epoch, device, process, processes)
+        for sample, draw in islice(drawn, left_out * self.batch_size, mine * self.batch_size):
+            yield self._item(sample, draw)
+
+    def _in_turn(self, device: int, process: int, processes: int) -> Iterator[tuple[Tensor, int, int]]:
+        """Every crop once, decoded on one of the devices."""
+        number, sample = -1, None
+        for number, sample in enumerate(self._pass(process, processes, None)):
+            if number % self.devices == device:
+                yield self._item(sample, None)
+        if sample is not None and device >= (number + 1) % self.devices > 0:
+            yield self._item(sample, None)
+
+    def _drawn(
+        self, epoch: int, device: int, process: int, processes: int
+    ) -> Iterator[tuple[dict[str, Any], int]]:
+        """Samples and the draws of their transforms, without end."""
         rng = random.Random(f"{self.seed}/{epoch}/{device}/{process}")
-        left = self.batch_size * len(range(process, self.batches, processes))
-        while left:
+        while True:
             found = False
-            for sample in self._pass(device * processes + process, devices * processes, rng):
+            for sample in self._pass(device * processes + process, self.devices * processes, rng):
                 found = True
                 if self.chance is None or rng.random() < self.chance[sample["place"]]:
-                    yield self._item(sample, rng.getrandbits(31))
-                    left -= 1
-                    if not left:
-                        return
+                    yield sample, rng.getrandbits(31)
             if not found:
                 raise DataError(f"{self.parts[0].file.parent}: fewer crops than loader processes")
 
@@ -158,9 +188,3 @@ class ShardStream(IterableDataset):
 def _loader_process() -> tuple[int, int]:
     info = get_worker_info()
     return (0, 1) if info is None else (info.id, info.num_workers)
-
-
-def _device() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

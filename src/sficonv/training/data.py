@@ -18,9 +18,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sficonv.data import transforms
-from sficonv.data.dataset import DrawSampler, FaceCrops, balanced_weights, video_weights
+from sficonv.data.dataset import DrawSampler, FaceCrops, RowsInTurn, balanced_weights, video_weights
 from sficonv.data.leaks import check_manifest
-from sficonv.data.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.data.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
 from sficonv.data.masks import MASK, MaskedCrops, MaskedSelfBlended
 from sficonv.data.selfblend import SelfBlended, collate_pairs
 from sficonv.data.shards import read_index
@@ -63,7 +63,8 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
         extra_data: folders of which only real rows are used, for training.
 
     Raises:
-        DataError: if there are no training rows, or the validation rows do not hold both labels.
+        DataError: if there are no training rows, the validation rows do not hold both labels, a crop is given
+            twice, or crops to be read are missing.
     """
     folders: list[dict[str, Any]] = []
     main = pd.concat([_read(folder, folders) for folder in data], ignore_index=True)
@@ -89,6 +90,8 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
                 f"{', '.join(map(str, extra_data))}: no real crop of split 'train' or without a split; "
                 "extra data gives real faces for training only"
             )
+    shards = _shards(data)
+    _check_crops(main, extra, files=not shards)
     splits = sorted(set(zip(main["video_id"], main["split"], strict=True)))
     summary = {
         "folders": folders,
@@ -103,7 +106,7 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
     crops = [_crop_options(folder) for folder in data]
     if any(crop != crops[0] for crop in crops):
         warnings.append(f"the folders were cut differently ({crops}); scans will cut as the first one")
-    return TrainingData(train, val, extra, summary, warnings, crops[0], _shards(data))
+    return TrainingData(train, val, extra, summary, warnings, crops[0], shards)
 
 
 def train_loader(
@@ -112,8 +115,8 @@ def train_loader(
     *,
     steps_per_epoch: int | None = None,
     workers: int = 0,
-    world_size: int = 1,
-    first_epoch: int = 0,
+    devices: int = 1,
+    first_step: int = 0,
     masks: bool = False,
 ) -> DataLoader:
     """The batches that a recipe trains on: uint8 `(B, 3, H, W)`, labels `(B,)`, row indices `(B,)`.
@@ -123,13 +126,13 @@ def train_loader(
         recipe: batch size, image size (not `None` here), augmentation, self-blending, sampling and seed.
         steps_per_epoch: batches per epoch and device. Default: as many as draw each row once.
         workers: loader processes.
-        world_size: number of devices that share an epoch.
-        first_epoch: epoch of the first pass over the loader.
+        devices: number of devices that share an epoch.
+        first_step: steps already taken: the first pass over the loader goes on from there.
         masks: add the masks of the forged pixels to each batch, uint8 `(B, 1, H, W)`, see
             `sficonv.data.masks`.
 
     Raises:
-        DataError: if a label is missing that the recipe cannot make.
+        DataError: if a label is missing that the recipe cannot make, or there are fewer rows than devices.
     """
     rows = pd.concat([data.train, data.extra], ignore_index=True)
     transform = TRANSFORMS[recipe.transform](_size(recipe))
@@ -139,16 +142,18 @@ def train_loader(
                 "shards are read from front to back, but self-blending, masks and extra data pick their "
                 "crops here and there: train on the prepared folder itself, which has the crops as files"
             )
+        batches = steps_per_epoch or math.ceil(len(rows) / (recipe.batch_size * devices))
         stream = ShardStream(
             data.shards["train"],
             _places(data.train),
             transform,
-            batches=steps_per_epoch or math.ceil(len(rows) / (recipe.batch_size * world_size)),
+            batches=batches,
             batch_size=recipe.batch_size,
             weights=balanced_weights(rows) if recipe.sampling == "balanced" else None,
             seed=recipe.seed,
+            devices=devices,
         )
-        stream.epoch = first_epoch
+        stream.epoch, stream.skip = divmod(first_step, batches)
         return _loader(stream, recipe.batch_size, workers)
     dataset: Dataset
     if recipe.self_blend:
@@ -170,28 +175,56 @@ def train_loader(
         weights = np.ones(len(rows))
     elif recipe.self_blend and not data.extra.empty:
         weights = _share(weights, rows["path"].isin(data.extra["path"]).to_numpy(), recipe.main_share)
-    count = steps_per_epoch * batch_size * world_size if steps_per_epoch else len(rows)
-    replacement = recipe.sampling == "balanced" or count > len(rows)
-    sampler = DrawSampler(weights, num_samples=count, replacement=replacement, seed=recipe.seed)
-    sampler.set_epoch(first_epoch)
+    count = steps_per_epoch * batch_size * devices if steps_per_epoch else len(rows)
+    if count < devices:
+        raise DataError(f"{count} training rows cannot be shared among {devices} devices")
+    sampler = DrawSampler(
+        weights,
+        num_samples=count,
+        replacement=recipe.sampling == "balanced" or count > len(rows),
+        seed=recipe.seed,
+        devices=devices,
+    )
+    sampler.epoch, batches = divmod(first_step, math.ceil(len(sampler) / batch_size))
+    sampler.skip = batches * batch_size
     return _loader(dataset, batch_size, workers, sampler=sampler, collate_fn=collate)
 
 
-def val_loader(data: TrainingData, recipe: Recipe, *, workers: int) -> DataLoader:
-    """The validation crops in the order of their rows (of their shards), without augmentation."""
+def val_loader(data: TrainingData, recipe: Recipe, *, workers: int, devices: int = 1) -> DataLoader:
+    """The validation crops in the order of their rows (of their shards), without augmentation.
+
+    Several devices deal them out; all get equally many, if need be by getting some rows that another has.
+    """
     transform = transforms.evaluation(_size(recipe))
-    dataset: Dataset
     if data.shards:
-        dataset = ShardStream(data.shards["val"], _places(data.val), transform)
-    else:
-        dataset = FaceCrops(data.val, "/", transform)
-    return _loader(dataset, recipe.batch_size, workers)
+        stream = ShardStream(data.shards["val"], _places(data.val), transform, devices=devices)
+        return _loader(stream, recipe.batch_size, workers)
+    crops = FaceCrops(data.val, "/", transform)
+    return _loader(crops, recipe.batch_size, workers, sampler=RowsInTurn(len(crops), devices))
 
 
-def default_workers() -> int:
-    """Loader processes: one per core this process may use except one, eight at most."""
+def default_workers(processes: int = 1) -> int:
+    """Loader processes for each of the `processes` on this machine that train: one per core this process may
+    use, without those that train, eight at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(8, cores - 1))
+    return max(0, min(8, cores // processes - 1))
+
+
+def _check_crops(main: pd.DataFrame, extra: pd.DataFrame, *, files: bool) -> None:
+    """Refuse crops that would count twice, and notice missing ones before hours have passed."""
+    twice = pd.concat([main["path"], extra["path"]])
+    if not (twice := twice[twice.duplicated()]).empty:
+        raise DataError(
+            f"{len(twice)} crops are given twice, by several of the folders or manifests: {some(list(twice))}"
+        )
+    if not files:
+        return
+    read = [*main.loc[main["split"].isin(["train", "val"]), "path"], *extra["path"]]
+    if missing := [path for path in read if not Path(path).is_file()]:
+        raise DataError(
+            f"{len(missing)} of the {len(read)} crops to train on and to validate on are missing: "
+            f"{some(missing)}. Prepare the data again, or `sficonv check` it."
+        )
 
 
 def _read(folder: Path, folders: list[dict[str, Any]]) -> pd.DataFrame:

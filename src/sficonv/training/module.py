@@ -16,7 +16,7 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
@@ -36,8 +36,9 @@ class TrainingModule(pl.LightningModule):
         val_rows: manifest rows of the validation crops, in the order of their indices.
         channels_last: run the model in channels-last memory format.
 
-    Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr`, `val_loss` (the cross entropy,
-    whatever is minimised), `val_auc_frame` and `val_auc_video`.
+    Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr` (the first one of the epoch),
+    `val_loss` (the cross entropy, whatever is minimised), `val_auc_frame` and `val_auc_video`. All are those of
+    all devices together, and a run that goes on in the middle of an epoch logs those of the whole epoch.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class TrainingModule(pl.LightningModule):
         self.recipe = recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
-        self.val_auc = FrameAndVideoAUC(val_rows)
+        self.validation = ValidationMetrics(val_rows)
+        self.first_lr = 0.0
+        self.losses: dict[str, MeanMetric] = {}  # of this epoch so far
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `(B, 3, H, W)` to logits `(B, 2)`."""
@@ -59,7 +62,8 @@ class TrainingModule(pl.LightningModule):
         return x.contiguous(memory_format=self.memory_format)
 
     def on_train_epoch_start(self) -> None:
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.first_lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.losses = {}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout then depends on the step alone, not on whether the run was interrupted before it.
@@ -73,30 +77,45 @@ class TrainingModule(pl.LightningModule):
         )
         loss = torch.stack(list(losses.values())).sum()
         terms = {f"train_loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
-        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
-        self.log(
-            "train_loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=len(labels),
-            sync_dist=True,
-        )
+        for name, value in {"train_loss": loss, **terms}.items():
+            mean = self.losses.setdefault(name, MeanMetric().to(self.device))
+            mean.update(value.detach(), weight=len(labels))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        self.log("lr", self.first_lr)
+        self._log_shared({name: mean.compute() for name, mean in self.losses.items()})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        sums = {}
+        for name, mean in self.losses.items():
+            with mean.sync_context():
+                sums[name] = (mean.mean_value.clone(), mean.weight.clone())
+        checkpoint["epoch_so_far"] = {"first_lr": self.first_lr, "losses": sums}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        so_far = checkpoint["epoch_so_far"]
+        self.first_lr, self.losses = so_far["first_lr"], {}
+        for name, (value, weight) in so_far["losses"].items():
+            mean = self.losses[name] = MeanMetric().to(self.device)
+            if self.global_rank == 0:  # the sums are those of all devices
+                mean.update(value.to(self.device) / weight.to(self.device), weight=weight.to(self.device))
+
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        images, labels, indices = batch
-        logits = self(images).float()
-        self.val_auc.update(logits.softmax(dim=1)[:, 1], indices)
-        self.log("val_loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
+        images, _, indices = batch
+        self.validation.update(self(images), indices)
 
     def on_validation_epoch_end(self) -> None:
-        found = self.val_auc.compute()
-        self.val_auc.reset()
-        self.log_dict(found, prog_bar=True)
+        found = self.validation.compute()
+        self.validation.reset()
+        self._log_shared(found, prog_bar=True)
         line = ", ".join(f"{name} {float(value):.4f}" for name, value in found.items())
         rank_zero_info(f"epoch {self.current_epoch}: {line}")
+
+    def _log_shared(self, values: dict[str, Tensor], **options: Any) -> None:
+        """Log what is the same on all devices; their mean could be off by a rounding, their maximum is not."""
+        self.log_dict(values, sync_dist=True, reduce_fx="max", **options)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         recipe = self.recipe
@@ -127,43 +146,48 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
 
-class FrameAndVideoAUC(Metric):
-    """AUROC over the validation crops, and over their videos (mean score per `video_id`).
+class ValidationMetrics(Metric):
+    """Cross entropy and AUROC over the validation crops, and AUROC over their videos (mean score per
+    `video_id`).
 
     Args:
-        rows: manifest rows; `update` takes indices into them. A crop seen twice counts once.
+        rows: manifest rows; `update` takes indices into them. A crop seen twice, or by two devices, counts
+            once.
     """
 
     full_state_update = False
-    p_fake: list[Tensor]
+    logits: list[Tensor]
     indices: list[Tensor]
 
     def __init__(self, rows: pd.DataFrame) -> None:
         super().__init__()
         self.labels = torch.tensor(rows["label"].to_numpy().astype("int64"))
         self.videos = torch.tensor(pd.factorize(rows["video_id"])[0].astype("int64"))
-        self.add_state("p_fake", [], dist_reduce_fx="cat")
+        self.add_state("logits", [], dist_reduce_fx="cat")
         self.add_state("indices", [], dist_reduce_fx="cat")
 
-    def update(self, p_fake: Tensor, indices: Tensor) -> None:
-        """Add scores P(fake) `(B,)` of the rows `indices` `(B,)`."""
-        self.p_fake.append(p_fake)
+    def update(self, logits: Tensor, indices: Tensor) -> None:
+        """Add logits `(B, 2)` of the rows `indices` `(B,)`."""
+        self.logits.append(logits.float())
         self.indices.append(indices)
 
     def compute(self) -> dict[str, Tensor]:
-        """`val_auc_frame` and `val_auc_video`."""
-        p_fake, indices = (dim_zero_cat(state).cpu() for state in (self.p_fake, self.indices))
-        if not bool(p_fake.isfinite().all()):
+        """`val_loss`, `val_auc_frame` and `val_auc_video`."""
+        found, indices = (dim_zero_cat(state).cpu() for state in (self.logits, self.indices))
+        if not bool(found.isfinite().all()):
             raise SficonvError("training diverged: the scores are no longer finite. Lower the learning rate.")
-        scores = torch.full((len(self.labels),), torch.nan).scatter_(0, indices, p_fake)
-        seen = ~scores.isnan()
-        scores, labels, videos = scores[seen], self.labels[seen], self.videos[seen]
+        logits = torch.full((len(self.labels), 2), torch.nan)
+        logits[indices] = found
+        seen = ~logits.isnan().any(dim=1)
+        logits, labels, videos = logits[seen].double(), self.labels[seen], self.videos[seen]
+        scores = logits.softmax(dim=1)[:, 1]
         count = torch.bincount(videos)
         present = count > 0
-        video_scores = torch.bincount(videos, scores.double())[present] / count[present]
+        video_scores = torch.bincount(videos, scores)[present] / count[present]
         video_labels = torch.zeros(len(count), dtype=torch.int64).scatter_(0, videos, labels)[present]
         return {
-            "val_auc_frame": binary_auroc(scores.double(), labels).float(),
+            "val_loss": F.cross_entropy(logits, labels).float(),
+            "val_auc_frame": binary_auroc(scores, labels).float(),
             "val_auc_video": binary_auroc(video_scores, video_labels).float(),
         }
 

@@ -8,29 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import pandas as pd
 import torch
-import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from rich.console import Console
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sficonv.data.masks import MASK
-from sficonv.errors import DataError
 from sficonv.models import ModelConfig, create_model, load_weights, read_card, save_weights
 from sficonv.models.losses import HasLosses
 from sficonv.training.data import TrainingData, default_workers, load_training_data, train_loader, val_loader
-from sficonv.training.module import AverageWeights, TrainingModule
+from sficonv.training.module import TrainingModule
 from sficonv.training.recipes import Recipe, get_recipe
+from sficonv.training.resume import SameRun, open_run
+from sficonv.training.speed import InputSpeed
+from sficonv.training.trainer import Where, make_trainer, readable_errors
 
 logger = logging.getLogger(__name__)
 
 PathLike = str | Path
-MONITOR = "val_auc_video"
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,22 @@ def train(
     channels_last: bool | None = None,
     accelerator: str = "auto",
     devices: int | str = "auto",
-    num_nodes: int = 1,
+    nodes: int = 1,
+    sync_batchnorm: bool = False,
+    patience: int | None = None,
+    tensorboard: bool = False,
     resume: bool = True,
+    save_every: int | None = None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> TrainResult:
     """Train a detector on prepared faces and keep the epoch with the best validation AUC over videos.
 
     Rows of split `train` are trained on, rows of split `val` choose the epoch; the files of the test split
-    are never opened. A run that was killed continues from its last finished epoch when the same command
-    is given again.
+    are never opened. A run that was killed continues from its last finished epoch (or its last saved step, see
+    `save_every`) when the same command is given again, and ends as if it had not been killed.
+
+    Several devices, on one machine or more, share each step: `torchrun --nproc-per-node 8 -m sficonv train ...`,
+    or `devices=8` on one machine without torchrun. A step then takes `batch_size` images on each of them.
 
     Args:
         data: prepared folder, or several.
@@ -115,8 +119,14 @@ def train(
         workers: loader processes. Default: one per core except one, at most 8. They do not change the result.
         precision: `"32-true"`, `"bf16-mixed"` or `"16-mixed"`.
         channels_last: memory format. Default: wherever `precision` is a mixed one.
-        accelerator, devices, num_nodes: where to train, as in `lightning.pytorch.Trainer`.
+        accelerator: `"auto"`, `"cpu"`, `"gpu"`, ...: as in `lightning.pytorch.Trainer`.
+        devices: how many of them on each machine. Default: all; under torchrun, one for each of its processes.
+        nodes: number of machines; torchrun says it itself.
+        sync_batchnorm: let batch norm count over all devices instead of over each one's batch; GPU only.
+        patience: stop after so many epochs in a row without a better validation AUC. Default: never.
+        tensorboard: write `tensorboard/` for TensorBoard too (extra `[tensorboard]`).
         resume: continue an interrupted run found in `out`; `False` starts it again.
+        save_every: steps after which to save the run, for epochs that take hours. Default: after each epoch.
         callbacks: more Lightning callbacks.
 
     Returns:
@@ -125,7 +135,8 @@ def train(
 
     Raises:
         DataError: validation rows missing or of one label, unusable folders or crops, or `out` holds a run
-            with other settings.
+            with other settings or of another number of devices.
+        SficonvError: training diverged, or an extra is not installed.
         ValueError: unknown model, recipe or option.
 
     Example:
@@ -139,6 +150,7 @@ def train(
     )  # fmt: skip
     if steps_per_epoch is not None and steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
+    where = Where.of(accelerator, devices, nodes, sync_batchnorm)
     if weights is not None:
         if pretrained or model_options or alpha is not None or beta is not None:
             raise ValueError(
@@ -149,7 +161,7 @@ def train(
     out = Path(out) if out is not None else Path("runs") / f"{model}-{plan.name}"
     rows = load_training_data(folders, extra_folders)
     for warning in rows.warnings:
-        logger.warning("%s", warning)
+        rank_zero_only(logger.warning)("%s", warning)
 
     pl.seed_everything(plan.seed, workers=True, verbose=False)
     if weights is not None:
@@ -176,29 +188,37 @@ def train(
         "channels_last": precision != "32-true" if channels_last is None else channels_last,
         **{("recipe" if key == "name" else key): value for key, value in dataclasses.asdict(plan).items()},
         "betas": list(plan.betas),
+        "sync_batchnorm": sync_batchnorm,
+        "patience": patience,
     }
-    last, first_epoch = _open_run(out, settings, rows.summary["folders"], resume=resume)
+    last, first_step = open_run(out, settings, rows.summary["folders"], resume=resume)
     module = TrainingModule(detector, plan, rows.val, channels_last=settings["channels_last"])
-    trainer = _trainer(out, plan, precision, accelerator, devices, num_nodes, callbacks)
-    workers = default_workers() if workers is None else workers
+    speed = InputSpeed()
+    trainer = make_trainer(
+        out,
+        plan,
+        where,
+        precision=precision,
+        patience=patience,
+        save_every=save_every,
+        tensorboard=tensorboard,
+        callbacks=[speed, *callbacks],
+    )
+    workers = default_workers(trainer.num_devices) if workers is None else workers
+    trainer.callbacks.insert(0, SameRun(out, first_step, trainer.world_size, workers if rows.shards else 0))
     # Lightning draws the first batches of a continued run before it tells the sampler the epoch.
     batches = train_loader(
         rows,
         plan,
         steps_per_epoch=steps_per_epoch,
         workers=workers,
-        world_size=trainer.world_size,
-        first_epoch=first_epoch,
+        devices=trainer.world_size,
+        first_step=first_step,
         masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows, plan),
     )
-    trainer.fit(
-        module,
-        batches,
-        val_loader(rows, plan, workers=workers),
-        ckpt_path=last,
-        weights_only=True,
-    )
-    history = _history(out)
+    validation = val_loader(rows, plan, workers=workers, devices=trainer.world_size)
+    with readable_errors():
+        trainer.fit(module, batches, validation, ckpt_path=last, weights_only=True)
     path = out / "weights.safetensors"
     if trainer.is_global_zero:
         best = torch.load(out / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
@@ -209,9 +229,10 @@ def train(
                 if key.startswith("model.")
             }
         )
-        save_weights(path, detector, _card(rows, settings, plan, history, int(best["epoch"])))
+        card = _card(rows, settings, plan, _history(out), int(best["epoch"]), speed.summary(trainer))
+        save_weights(path, detector, card)
     trainer.strategy.barrier("weights saved")
-    return TrainResult(path, read_card(path), history)
+    return TrainResult(path, read_card(path), _history(out))
 
 
 def _folders(given: PathLike | Sequence[PathLike]) -> list[Path]:
@@ -221,79 +242,6 @@ def _folders(given: PathLike | Sequence[PathLike]) -> list[Path]:
 def _has_masks(rows: TrainingData, recipe: Recipe) -> bool:
     """Whether any mask says more than the label does."""
     return recipe.self_blend > 0 or (MASK in rows.train.columns and bool(rows.train[MASK].fillna("").any()))
-
-
-def _open_run(
-    out: Path, settings: dict[str, Any], folders: list[dict[str, Any]], *, resume: bool
-) -> tuple[Path | None, int]:
-    """Make the run's folder and save its settings; the checkpoint to go on from (if any), the next epoch."""
-    config, last = out / "config.yaml", out / "checkpoints" / "last.ckpt"
-    used = out / "data.yaml"  # the folders' hashes: their names stay the same when they are prepared anew
-    if resume and last.is_file():
-        try:
-            saved = yaml.safe_load(config.read_text(encoding="utf-8"))
-            used_before = yaml.safe_load(used.read_text(encoding="utf-8"))
-            epoch = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["epoch"]
-        except (OSError, RuntimeError, UnpicklingError, KeyError, yaml.YAMLError) as error:
-            raise DataError(
-                f"{out}: the run in it cannot be continued ({error}). Choose another `out`, or pass "
-                "resume=False to start again."
-            ) from error
-        keys = sorted((settings.keys() | saved.keys()) - {"out"})
-        if changed := [key for key in keys if settings.get(key) != saved.get(key)]:
-            raise DataError(
-                f"{out}: holds a run with other settings ({', '.join(changed)}). Give the same ones to "
-                "continue it, choose another `out`, or pass resume=False to start again."
-            )
-        if used_before != folders:
-            raise DataError(
-                f"{out}: the prepared data has changed since this run began. Choose another `out`, or pass "
-                "resume=False to start again."
-            )
-        return last, epoch + 1
-    for stale in (last, last.with_name("best.ckpt"), *out.glob("logs/version_*/*")):
-        stale.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    used.write_text(yaml.safe_dump(folders), encoding="utf-8")
-    return None, 0
-
-
-def _trainer(
-    out: Path,
-    recipe: Recipe,
-    precision: Any,
-    accelerator: str,
-    devices: int | str,
-    num_nodes: int,
-    callbacks: Sequence[pl.Callback],
-) -> pl.Trainer:
-    # Saved at the end of the training epoch: validation is over by then, and nothing is left to repeat.
-    kept = {"dirpath": out / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
-    own: list[pl.Callback] = [
-        ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", **kept),  # type: ignore[arg-type]
-        ModelCheckpoint(filename="last", **kept),  # type: ignore[arg-type]
-    ]
-    if recipe.ema_decay:
-        own.insert(0, AverageWeights(recipe.ema_decay))
-    terminal = Console(stderr=True).is_terminal
-    if terminal:
-        own.append(RichProgressBar(console_kwargs={"stderr": True}))
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        precision=precision,
-        max_epochs=recipe.epochs,
-        callbacks=[*own, *callbacks],
-        logger=CSVLogger(out, name="logs", flush_logs_every_n_steps=1),
-        gradient_clip_val=recipe.grad_clip or None,
-        deterministic="warn",
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=terminal,
-        enable_model_summary=False,
-    )
 
 
 def _history(out: Path) -> pd.DataFrame:
@@ -309,7 +257,12 @@ def _version(path: Path) -> int:
 
 
 def _card(
-    data: TrainingData, settings: dict[str, Any], recipe: Recipe, history: pd.DataFrame, best_epoch: int
+    data: TrainingData,
+    settings: dict[str, Any],
+    recipe: Recipe,
+    history: pd.DataFrame,
+    best_epoch: int,
+    speed: dict[str, Any],
 ) -> dict[str, Any]:
     names = ("val_auc_video", "val_auc_frame", "val_loss")
     row = history[history["epoch"] == best_epoch].iloc[0]
@@ -325,6 +278,7 @@ def _card(
             "initial_weights": Path(settings["weights"]).name if settings["weights"] else None,
             "steps_per_epoch": settings["steps_per_epoch"],
             "precision": settings["precision"],
+            "speed": speed,
             "warnings": data.warnings,
         },
         "metrics": {name: float(row[name]) for name in names},

@@ -1,0 +1,109 @@
+"""Several processes that train together, for real: gloo on the CPU, started by torchrun and by Lightning."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sficonv.training.train import _history
+
+Make = Callable[..., Path]
+PROGRAM = str(Path(__file__).with_name("tiny_program.py"))
+ALONE = [sys.executable, PROGRAM]
+OPTIONS = "--model tiny_detector --accelerator cpu --image-size 32 --epochs 3 --lr 0.01 --workers 0".split()
+
+
+def torchrun(processes: int, *options: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"),
+        *(options or ("--standalone",)),
+        PROGRAM,
+    ]
+
+
+def begin(command: list[str], data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    words = [*command, "train", "--data", str(data), "--out", str(out), "--json", *OPTIONS, *options]
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    try:
+        out, err = process.communicate(timeout=280)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    return out
+
+
+def start(command: list[str], data: Path, out: Path, *options: str) -> dict:
+    return json.loads(end(begin(command, data, out, *options)))  # one answer, not one of each process
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Same draws, same mean of the loss: only the order of the sums differs."""
+    pd.testing.assert_frame_equal(_history(a), _history(b), rtol=1e-5, atol=1e-6)
+    first, second = (load_file(folder / "weights.safetensors") for folder in (a, b))
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_two_processes_train_as_one_with_twice_the_batch(
+    make_prepared: Make, tmp_path: Path, recipe: str
+) -> None:
+    data = make_prepared(frames=5)  # 20 rows to train on and to validate on, batches of 2 x 4 and 8: some short
+    plan = ["--recipe", recipe]
+    one = start(ALONE, data, tmp_path / "one", *plan, "--batch-size", "8", "--devices", "1")
+    for name, command, more in (
+        ("torchrun", torchrun(2), []),
+        ("lightning", ALONE, ["--devices", "2"]),
+    ):
+        two = start(command, data, tmp_path / name, *plan, "--batch-size", "4", *more)
+        assert two["card"]["training"]["speed"]["devices"] == 2
+        assert two["card"]["metrics"] == pytest.approx(one["card"]["metrics"], rel=1e-5)
+        assert_same_run(tmp_path / "one", tmp_path / name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_machines_and_an_uneven_validation_set(make_prepared: Make, tmp_path: Path) -> None:
+    """Two launchers on one machine take the part of two machines. Batch norm makes the devices exchange
+    buffers in every step of the validation as well, so they must take equally many."""
+    data = make_prepared(videos=3, frames=3)  # 18 rows each
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out, options = tmp_path / "run", ["--model", "tiny_with_batch_norm", "--batch-size", "3", "--save-every", "2"]
+    nodes = [
+        begin(
+            torchrun(1, "--nnodes=2", f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}"),
+            data,
+            out,
+            *options,
+        )
+        for rank in (0, 1)
+    ]
+    answers = [end(node) for node in nodes]
+    assert json.loads(answers[0])["card"]["training"]["speed"]["devices"] == 2
+    assert answers[1] == ""
+    history = _history(out)
+    assert len(history) == 3
+    assert np.isfinite(history).all(axis=None)
