@@ -1,0 +1,163 @@
+"""Runs ended by SIGKILL at some moment, and continued: they end with the weights of an uninterrupted run."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import pytest
+import torch
+
+from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.data.shards import write_shards
+from sficonv.errors import DataError
+from sficonv.training import train
+from sficonv.training.recipes import get_recipe
+from sficonv.training.train import _history
+
+Make = Callable[..., Path]
+Run = Callable[..., None]
+STEPS = 5  # in each of three epochs
+
+
+class Kill(pl.Callback):
+    """Ends the process at its first call of a hook after so many steps; nothing can be tidied up."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        def kill(trainer: pl.Trainer, *args: Any) -> None:
+            if trainer.global_step >= step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(self, hook, kill)
+
+
+@pytest.fixture
+def run(tiny: str, tmp_path: Path) -> Run:
+    """Train in a process of its own, and maybe kill it."""
+
+    def start(data: Path, out: str, *, kill: tuple[str, int] | None = None, **options: Any) -> None:
+        def work() -> None:
+            torch.set_num_threads(1)
+            small = {"epochs": 3, "batch_size": 4, "image_size": 32, "lr": 0.01, "steps_per_epoch": STEPS}
+            where = {"accelerator": "cpu", "devices": 1, "callbacks": [Kill(*kill)] if kill else []}
+            train(data, model=tiny, out=tmp_path / out, **{**small, **where, **options})
+
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join(120)
+        assert process.exitcode == (-signal.SIGKILL if kill else 0)
+
+    return start
+
+
+def assert_same(a: Path, b: Path) -> None:
+    """The same weights and averages, optimiser, schedule, counters and history, to the bit."""
+    last = [torch.load(out / "checkpoints/last.ckpt", weights_only=True) for out in (a, b)]
+    for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
+        assert_equal(last[0].get(key), last[1].get(key), key)
+    pd.testing.assert_frame_equal(_history(a), _history(b), check_exact=True)
+    assert (a / "weights.safetensors").read_bytes() == (b / "weights.safetensors").read_bytes()
+
+
+def assert_equal(a: object, b: object, where: str) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where  # type: ignore[arg-type]
+    elif isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert isinstance(b, list | tuple) and len(a) == len(b), where
+        for number, pair in enumerate(zip(a, b, strict=True)):
+            assert_equal(*pair, f"{where}[{number}]")
+    else:
+        assert a == b, where
+
+
+MOMENTS = [
+    ("on_train_batch_start", 7),  # in the middle of the second epoch
+    ("on_train_batch_end", 10),  # after its last step, before it is validated
+    ("on_validation_batch_start", 10),
+    ("on_save_checkpoint", 10),
+    ("on_train_epoch_start", 10),  # between two epochs
+]
+
+
+@pytest.mark.parametrize("save_every", [None, 1, 3])
+@pytest.mark.parametrize("recipe", ["paper", "finetune"])
+def test_killed_at_any_moment(
+    run: Run, make_prepared: Make, tmp_path: Path, recipe: str, save_every: int | None
+) -> None:
+    """`finetune` averages weights, balances the labels and blends faces itself."""
+    data, options = make_prepared(), {"recipe": recipe, "workers": 0}
+    run(data, "whole", **options)
+    for moment in MOMENTS:
+        out = f"killed {moment[0]}"
+        run(data, out, kill=moment, save_every=save_every, **options)
+        assert not (tmp_path / out / "weights.safetensors").exists()
+        run(data, out, save_every=save_every, **options)
+        assert_same(tmp_path / "whole", tmp_path / out)
+
+
+def test_killed_again_and_again_with_loader_processes(run: Run, make_prepared: Make, tmp_path: Path) -> None:
+    data, options = make_prepared(), {"recipe": "finetune", "workers": 2}
+    run(data, "whole", **options)
+    for step in (2, 4, 6, 11):
+        run(data, "killed", kill=("on_train_batch_start", step), save_every=2, **options)
+    run(data, "killed", save_every=2, **options)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+def test_killed_while_it_reads_shards(
+    run: Run, make_prepared: Make, tmp_path: Path, workers: int, sampling: str
+) -> None:
+    pytest.importorskip("webdataset", reason="needs the extra [shards]")
+    folder = make_prepared(frames=3)
+    write_manifest(folder, read_manifest(folder).assign(sha256=""))
+    data, options = write_shards(folder, shards=3), {"sampling": sampling, "workers": workers}
+    run(data, "whole", **options)
+    for step in (3, 8):
+        run(data, "killed", kill=("on_train_batch_start", step), save_every=1, **options)
+    run(data, "killed", save_every=1, **options)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_step_is_saved_and_not_repeated(run: Run, make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared()
+    run(data, "run", kill=("on_train_batch_start", 7), save_every=3, workers=0)
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 6
+    run(data, "run", kill=("on_train_batch_start", 6), save_every=3, workers=0)
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+
+
+def test_patience_is_counted_over_the_parts_of_a_run(run: Run, make_prepared: Make, tmp_path: Path) -> None:
+    data, options = make_prepared(), {"epochs": 20, "lr": 1e-12, "patience": 3, "workers": 0}
+    run(data, "whole", **options)
+    assert len(_history(tmp_path / "whole")) == 4  # the first epoch, and three that are no better
+    for epoch in (2, 3):
+        run(data, "killed", kill=("on_train_epoch_start", epoch * STEPS), **options)
+    run(data, "killed", **options)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+    run(data, "killed", **options)  # it had stopped
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_another_number_of_readers_of_shards_is_refused(
+    tiny: str, make_prepared: Make, tmp_path: Path
+) -> None:
+    pytest.importorskip("webdataset", reason="needs the extra [shards]")
+    folder = make_prepared()
+    write_manifest(folder, read_manifest(folder).assign(sha256=""))
+    plan = get_recipe("paper", epochs=1, batch_size=4, image_size=32)
+    where = {"out": tmp_path / "run", "accelerator": "cpu", "devices": 1}
+    shards = write_shards(folder, shards=2)
+    train(shards, model=tiny, recipe=plan, workers=0, **where)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"begun by 1 device\(s\), not by 1 device\(s\) with workers=1"):
+        train(shards, model=tiny, recipe=plan, workers=1, **where)  # type: ignore[arg-type]
