@@ -1,3 +1,4 @@
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sficonv.data.dataset import Counterparts, DrawSampler, FaceCrops, balanced_weights, read_crop
+from sficonv.data.dataset import Counterparts, DrawSampler, FaceCrops, RowsInTurn, balanced_weights, read_crop
 from sficonv.data.manifest import identities
 from sficonv.errors import DataError
 
@@ -116,3 +117,44 @@ def test_counterparts_come_from_the_same_video_compression_and_time() -> None:
 def test_identities_are_known_per_dataset() -> None:
     df = pd.DataFrame({"dataset": ["a", "b"], "source_ids": ["1,2", ""], "video_id": ["a/1", "b/x"]})
     assert identities(df) == [frozenset(["a/1", "a/2"]), frozenset(["b/x"])]
+
+
+def dealt(monkeypatch: pytest.MonkeyPatch, devices: int, make: Callable[[], Iterable]) -> list[list]:
+    """What each of the devices gets; `tests/training/test_devices.py` asks real ones."""
+    hands = []
+    for device in range(devices):
+        monkeypatch.setattr("sficonv.data.dataset.device_number", lambda device=device: device)
+        hands.append(list(make()))
+    return hands
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_deal_out_the_draws_of_one(
+    monkeypatch: pytest.MonkeyPatch, devices: int, replacement: bool
+) -> None:
+    options = {"num_rows": 20, "replacement": replacement, "seed": 1}
+    whole = list(DrawSampler(**options))
+    sampler = DrawSampler(**options, devices=devices)
+    hands = dealt(monkeypatch, devices, lambda: DrawSampler(**options, devices=devices))
+    assert {len(hand) for hand in hands} == {len(sampler)} == {20 // devices}
+    together = [key for keys in zip(*hands, strict=True) for key in keys]
+    assert together == whole[: len(together)]
+
+
+def test_an_epoch_goes_on_where_it_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(skip: int = 0) -> DrawSampler:
+        sampler = DrawSampler(num_rows=20, replacement=False, seed=1, devices=2)
+        sampler.epoch, sampler.skip = 3, skip
+        return sampler
+
+    rest = dealt(monkeypatch, 2, lambda: make(4))
+    assert rest == [hand[4:] for hand in dealt(monkeypatch, 2, make)]
+    sampler = make(4)
+    assert [len(list(sampler)) for _ in range(2)] == [6, 10]  # the next epoch is whole again
+
+
+def test_rows_are_dealt_out_evenly_and_none_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dealt(monkeypatch, 1, lambda: RowsInTurn(5)) == [[0, 1, 2, 3, 4]]
+    assert dealt(monkeypatch, 2, lambda: RowsInTurn(5, 2)) == [[0, 2, 4], [1, 3, 0]]
+    assert dealt(monkeypatch, 3, lambda: RowsInTurn(2, 3)) == [[0], [1], [0]]

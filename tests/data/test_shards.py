@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -239,3 +240,45 @@ def test_prepare_writes_shards(photos: Path, tmp_path: Path) -> None:
     assert sum(shard.crops for shard in index.shards) == report.crops == 6
     again = prepare(photos, tmp_path / "out", size=64, workers=0, shards=2)
     assert again.resumed == 6 and read_index(report.shards) == index
+
+
+@pytest.mark.parametrize("workers", [0, 2, 3])
+def test_an_epoch_from_shards_goes_on_where_it_was_left(prepared: Path, workers: int) -> None:
+    folder, options = write_shards(prepared, shards=3), {"batches": 7, "batch_size": 4, "seed": 1}
+    whole = list(DataLoader(stream(folder, **options), batch_size=4, num_workers=workers))
+    for skip in (1, 2, 6):
+        rest = stream(folder, **options)
+        rest.skip = skip
+        for (a, _, x), (b, _, y) in zip(
+            whole[skip:], DataLoader(rest, batch_size=4, num_workers=workers), strict=True
+        ):
+            assert torch.equal(a, b) and torch.equal(x, y)
+
+
+@pytest.mark.parametrize(("devices", "shards", "workers"), [(2, 4, 0), (2, 3, 2), (4, 1, 2), (7, 2, 1)])
+def test_devices_validate_in_equally_many_batches(
+    prepared: Path, devices: int, shards: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_shards(prepared, shards=shards)
+    sizes, seen = [], Counter()
+    for device in range(devices):
+        monkeypatch.setattr("sficonv.data.streaming.device_number", lambda device=device: device)
+        whole = stream(folder, "val", devices=devices)
+        batches = list(DataLoader(whole, batch_size=2, num_workers=workers))
+        sizes.append([len(labels) for _, labels, _ in batches])
+        seen.update(index for _, _, indices in batches for index in indices.tolist())
+    assert all(size == sizes[0] for size in sizes)
+    assert len(seen) == 6
+    assert sum(seen.values()) < 6 + devices * max(1, workers)
+
+
+def test_a_loader_process_that_is_not_forked_knows_its_device(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_shards(prepared, shards=4)
+    monkeypatch.setattr("sficonv.data.streaming.device_number", lambda: 1)
+    whole = stream(folder, batches=12, batch_size=1, devices=2)
+    copy = pickle.loads(pickle.dumps(whole))
+    mine = indices(whole)
+    monkeypatch.setattr("sficonv.data.streaming.device_number", lambda: 0)
+    assert indices(copy) == mine

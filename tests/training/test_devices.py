@@ -2,24 +2,36 @@
 
 import json
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.data.shards import write_shards
+from sficonv.models import load_weights, to_input
+from sficonv.training.data import load_training_data, val_loader
+from sficonv.training.module import ValidationMetrics
+from sficonv.training.recipes import get_recipe
 from sficonv.training.train import _history
 
 Make = Callable[..., Path]
 PROGRAM = str(Path(__file__).with_name("tiny_program.py"))
+runpy.run_path(PROGRAM)  # registers its detectors in this process too
 ALONE = [sys.executable, PROGRAM]
-OPTIONS = "--model tiny_detector --accelerator cpu --image-size 32 --epochs 3 --lr 0.01 --workers 0".split()
+OPTIONS = [
+    *("--model", "tiny_detector", "--image-size", "32", "--epochs", "3", "--lr", "0.01"),
+    *("--workers", "0", "--accelerator", "cpu"),
+]
 
 
 def torchrun(processes: int, *options: str) -> list[str]:
@@ -38,6 +50,7 @@ def begin(command: list[str], data: Path, out: Path, *options: str) -> subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**environment, "OMP_NUM_THREADS": "1"},
     )
 
@@ -45,8 +58,9 @@ def begin(command: list[str], data: Path, out: Path, *options: str) -> subproces
 def end(process: subprocess.Popen[str]) -> str:
     try:
         out, err = process.communicate(timeout=280)
-    finally:
-        process.kill()
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == 0, err
     return out
 
@@ -63,13 +77,27 @@ def assert_same_run(a: Path, b: Path) -> None:
         torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-5)
 
 
+def judged(out: Path, data: Path) -> dict[str, float]:
+    """The validation metrics of the saved weights, computed by one process that reads the files."""
+    model, card = load_weights(out / "weights.safetensors")
+    rows = load_training_data([data])
+    metrics = ValidationMetrics(rows.val)
+    plan = get_recipe("paper", batch_size=card["recipe"]["batch_size"], image_size=32)
+    with torch.no_grad():
+        for images, _, indices in val_loader(rows, plan, workers=0):
+            metrics.update(model(to_input(images, model.config)), indices)  # type: ignore[arg-type]
+    return pytest.approx({name: float(value) for name, value in metrics.compute().items()}, rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("recipe", ["paper", "finetune"])
 def test_two_processes_train_as_one_with_twice_the_batch(
     make_prepared: Make, tmp_path: Path, recipe: str
 ) -> None:
-    data = make_prepared(frames=5)  # 20 rows to train on and to validate on, batches of 2 x 4 and 8: some short
+    data = make_prepared(
+        frames=5
+    )  # 20 rows to train on and to validate on, batches of 2 x 4 and 8: some short
     plan = ["--recipe", recipe]
     one = start(ALONE, data, tmp_path / "one", *plan, "--batch-size", "8", "--devices", "1")
     for name, command, more in (
@@ -91,10 +119,15 @@ def test_two_machines_and_an_uneven_validation_set(make_prepared: Make, tmp_path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    out, options = tmp_path / "run", ["--model", "tiny_with_batch_norm", "--batch-size", "3", "--save-every", "2"]
+    out, options = (
+        tmp_path / "run",
+        ["--model", "tiny_with_batch_norm", "--batch-size", "3", "--save-every", "2"],
+    )
     nodes = [
         begin(
-            torchrun(1, "--nnodes=2", f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}"),
+            torchrun(
+                1, "--nnodes=2", f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}"
+            ),
             data,
             out,
             *options,
@@ -104,6 +137,39 @@ def test_two_machines_and_an_uneven_validation_set(make_prepared: Make, tmp_path
     answers = [end(node) for node in nodes]
     assert json.loads(answers[0])["card"]["training"]["speed"]["devices"] == 2
     assert answers[1] == ""
-    history = _history(out)
-    assert len(history) == 3
-    assert np.isfinite(history).all(axis=None)
+    assert len(_history(out)) == 3
+    assert judged(out, data) == json.loads(answers[0])["card"]["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_two_processes_read_shards(make_prepared: Make, tmp_path: Path, shards: int) -> None:
+    pytest.importorskip("webdataset", reason="needs the extra [shards]")
+    folder = make_prepared(videos=3, frames=3)
+    write_manifest(folder, read_manifest(folder).assign(sha256=""))
+    data = write_shards(folder, shards=shards)
+    options = ["--devices", "2", "--workers", "2", "--batch-size", "2"]
+    answer = start(ALONE, data, tmp_path / "run", *options)
+    assert judged(tmp_path / "run", folder) == answer["card"]["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_killed_processes_go_on_together(make_prepared: Make, tmp_path: Path) -> None:
+    data, out = make_prepared(), tmp_path / "killed"
+    options = ["--devices", "2", "--batch-size", "2", "--epochs", "40", "--save-every", "1"]
+    options += ["--recipe", "finetune"]
+    process = begin(ALONE, data, out, *options)
+    while not (out / "checkpoints/last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "weights.safetensors").exists()
+    alone = begin(ALONE, data, out, *options, "--devices", "1")
+    assert "begun by 2 device(s), not by 1 device(s)" in alone.communicate(timeout=280)[1]
+    start(ALONE, data, out, *options)
+    start(ALONE, data, tmp_path / "whole", *options)
+    assert (out / "weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
+    pd.testing.assert_frame_equal(_history(out), _history(tmp_path / "whole"), check_exact=True)

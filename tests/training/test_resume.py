@@ -57,7 +57,14 @@ def run(tiny: str, tmp_path: Path) -> Run:
 def assert_same(a: Path, b: Path) -> None:
     """The same weights and averages, optimiser, schedule, counters and history, to the bit."""
     last = [torch.load(out / "checkpoints/last.ckpt", weights_only=True) for out in (a, b)]
-    for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
+    for key in (
+        "state_dict",
+        "current_model_state",
+        "optimizer_states",
+        "lr_schedulers",
+        "global_step",
+        "epoch",
+    ):
         assert_equal(last[0].get(key), last[1].get(key), key)
     pd.testing.assert_frame_equal(_history(a), _history(b), check_exact=True)
     assert (a / "weights.safetensors").read_bytes() == (b / "weights.safetensors").read_bytes()

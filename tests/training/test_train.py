@@ -1,6 +1,8 @@
+import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +10,16 @@ import cv2
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from sficonv.data.dataset import FaceCrops
 from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
-from sficonv.errors import DataError
+from sficonv.errors import DataError, SficonvError
 from sficonv.models import ModelConfig, load_weights, registry, to_input
 from sficonv.training import TrainResult, train
 from sficonv.training.data import load_training_data, train_loader, val_loader
@@ -113,8 +118,13 @@ def test_same_command_same_weights_whatever_the_workers(
     run: Callable[..., TrainResult], make_prepared: Make, recipe: str
 ) -> None:
     data = make_prepared()
-    first = run(data, "a", recipe=recipe)
-    assert same_weights(first.weights, run(data, "b", recipe=recipe, workers=1).weights)
+    first, again = run(data, "a", recipe=recipe), run(data, "b", recipe=recipe, workers=1)
+    assert first.weights.read_bytes() == again.weights.read_bytes()
+    pd.testing.assert_frame_equal(first.history, again.history, check_exact=True)
+    cards = [{**result.card, "training": dict(result.card["training"])} for result in (first, again)]
+    for card in cards:
+        del card["training"]["speed"]  # the only thing that may differ
+    assert cards[0] == cards[1]
     assert not same_weights(first.weights, run(data, "c", recipe=recipe, seed=8).weights)
 
 
@@ -179,10 +189,62 @@ def test_test_rows_are_never_read(run: Callable[..., TrainResult], make_prepared
     run(data, recipe="finetune")
 
 
-def test_broken_training_crop_is_named(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_crop_that_breaks_in_the_middle_of_a_run_costs_no_epoch(
+    run: Callable[..., TrainResult], make_prepared: Make, workers: int
+) -> None:
     data = make_prepared()
-    (data / "train_0_0_0.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"train_0_0_0\.png"):
+    whole = run(data, "whole", epochs=3)
+    crop = data / "train_0_0_0.png"
+    content = crop.read_bytes()
+
+    class Break(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            crop.write_bytes(b"broken")
+
+    with pytest.raises(
+        DataError, match=r"^\S*train_0_0_0\.png: this face crop cannot be decoded\..*source\.$"
+    ):
+        run(data, epochs=3, workers=workers, callbacks=[Break()])
+    crop.write_bytes(content)
+    continued = run(data, epochs=3, workers=workers)
+    assert same_weights(whole.weights, continued.weights)
+    pd.testing.assert_frame_equal(whole.history, continued.history, check_exact=True)
+
+
+def test_missing_crops_are_counted_before_anything_is_trained(
+    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    for name in ("train_0_0_0", "val_1_0_0", "test_0_0_0"):
+        (data / f"{name}.png").unlink()
+    with pytest.raises(DataError, match=r"2 of the 16 crops .*train_0_0_0\.png, \S*val_1_0_0\.png"):
+        run(data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_crops_that_would_count_twice_are_refused(
+    run: Callable[..., TrainResult], make_prepared: Make
+) -> None:
+    data = make_prepared()
+    for given in ({"data": [data, data]}, {"data": data, "extra_data": data}):
+        with pytest.raises(DataError, match=r"crops are given twice, by several of the folders"):
+            run(**given)
+
+
+def test_manifests_with_holes_or_repeated_rows_are_refused(
+    run: Callable[..., TrainResult], make_prepared: Make
+) -> None:
+    data = make_prepared()
+    table = pq.read_table(data / "manifest.parquet")
+    labels = table["label"].to_pylist()
+    for label, words in ((None, "empty cells in label"), (3, "label must be 0")):
+        column = pa.array([label, *labels[1:]], pa.int8())
+        pq.write_table(table.set_column(1, "label", column), data / "manifest.parquet")
+        with pytest.raises(DataError, match=words):
+            run(data)
+    pq.write_table(pa.concat_tables([table, table[:1]]), data / "manifest.parquet")
+    with pytest.raises(DataError, match="paths occur twice"):
         run(data)
 
 
@@ -277,9 +339,95 @@ def test_training_goes_on_from_given_weights(run: Callable[..., TrainResult], ma
     assert torch.allclose(a["0.weight"], b["0.weight"], atol=1e-6)
 
 
-def test_mixed_precision(run: Callable[..., TrainResult], make_prepared: Make) -> None:
-    card = run(make_prepared(), precision="bf16-mixed", epochs=1).card
-    assert card["training"]["precision"] == "bf16-mixed"
+class SeesTypes(pl.Callback):
+    """Notes the type in which the convolution computes."""
+
+    def __init__(self) -> None:
+        self.seen: set[torch.dtype] = set()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.model[0].register_forward_hook(lambda layer, given, out: self.seen.add(out.dtype))
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_mixed_precision_computes_in_16_bits_and_saves_32(
+    run: Callable[..., TrainResult], make_prepared: Make, precision: str, kind: torch.dtype
+) -> None:
+    types = SeesTypes()
+    result = run(make_prepared(), precision=precision, epochs=1, callbacks=[types])
+    assert types.seen == {kind}
+    assert result.card["training"]["precision"] == precision
+    saved = load_file(result.weights)
+    assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float32}
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+class Slow(pl.Callback):
+    """A step that takes its time, or data that lets the device wait."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, *args: object) -> None:
+        time.sleep(self.step)
+
+
+def test_the_card_says_how_long_the_device_waited(
+    run: Callable[..., TrainResult], make_prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_prepared()
+    options = {"batch_size": 2, "epochs": 1}
+    busy = run(data, "busy", callbacks=[Slow(0.2)], **options).card["training"]["speed"]
+    assert busy["waiting_for_data"] < 0.5
+    assert 0 < busy["samples_per_second"] < 10
+    assert (busy["device"], busy["devices"]) == ("cpu", 1)
+    fast = FaceCrops.__getitem__
+    monkeypatch.setattr(FaceCrops, "__getitem__", lambda self, key: time.sleep(0.1) or fast(self, key))
+    waiting = run(data, "waiting", **options).card["training"]["speed"]
+    assert waiting["waiting_for_data"] > 0.5
+    one_step = run(data, "one", batch_size=8, epochs=1).card["training"]["speed"]
+    assert one_step["samples_per_second"] is None
+
+
+def test_tensorboard_holds_the_history(
+    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
+) -> None:
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra [tensorboard]"
+    )
+    data = make_prepared()
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(data, tensorboard=True, callbacks=[StopAt(1)])
+    history = run(data, tensorboard=True).history
+    written = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    written.Reload()
+    for name in ("train_loss", "lr", "val_loss", "val_auc_frame", "val_auc_video"):
+        values = [event.value for event in written.Scalars(name)]
+        assert values == pytest.approx(history[name].tolist())
+
+
+def test_tensorboard_that_is_missing_is_named(
+    run: Callable[..., TrainResult], make_prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("tensorboard") is not None:
+        pytest.skip("it is installed")
+    with pytest.raises(SficonvError, match=r"sficonv\[tensorboard\]"):
+        run(make_prepared(), tensorboard=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"save_every": 0}, "save_every must be at least 1"),
+        ({"sync_batchnorm": True}, "sync_batchnorm needs a GPU"),
+    ],
+)
+def test_options_that_make_no_sense(
+    run: Callable[..., TrainResult], make_prepared: Make, options: dict, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        run(make_prepared(), **options)
 
 
 def test_bad_steps_per_epoch(run: Callable[..., TrainResult], make_prepared: Make) -> None:

@@ -37,8 +37,8 @@ class TrainingModule(pl.LightningModule):
         channels_last: run the model in channels-last memory format.
 
     Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr` (the first one of the epoch),
-    `val_loss` (the cross entropy, whatever is minimised), `val_auc_frame` and `val_auc_video`. All are those of
-    all devices together, and a run that goes on in the middle of an epoch logs those of the whole epoch.
+    `val_loss` (the cross entropy, whatever is minimised), `val_auc_frame` and `val_auc_video`. All are of all
+    devices together, and a run that goes on in the middle of an epoch logs those of the whole epoch.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class TrainingModule(pl.LightningModule):
         rank_zero_info(f"epoch {self.current_epoch}: {line}")
 
     def _log_shared(self, values: dict[str, Tensor], **options: Any) -> None:
-        """Log what is the same on all devices; their mean could be off by a rounding, their maximum is not."""
+        """Log what is the same on all devices; their mean may be off by a rounding, the maximum is not."""
         self.log_dict(values, sync_dist=True, reduce_fx="max", **options)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -56,7 +56,12 @@ def open_run(
                 "resume=False to start again."
             )
         return last, int(step)
-    for stale in (last, last.with_name(f"{BEST}.ckpt"), *out.glob("logs/version_*/*"), *out.glob("tensorboard/*")):
+    for stale in (
+        last,
+        last.with_name(f"{BEST}.ckpt"),
+        *out.glob("logs/version_*/*"),
+        *out.glob("tensorboard/*"),
+    ):
         stale.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
@@ -78,15 +83,17 @@ class SameRun(pl.Callback):
     Args:
         out: folder of the run.
         first_step: step that this process goes on from.
-        processes: how many of them train together.
-        readers: loader processes of each where they decide what is read, else 0.
+
+    Attributes:
+        readers: loader processes where they decide what is read, else 0.
     """
 
-    def __init__(self, out: Path, first_step: int, processes: int, readers: int) -> None:
+    def __init__(self, out: Path, first_step: int) -> None:
         self.out, self.first_step = out, first_step
-        self.layout = {"processes": processes, "readers": readers}
+        self.devices, self.readers = 1, 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.devices = trainer.world_size
         if trainer.strategy.broadcast(self.first_step) != self.first_step:
             raise DataError(
                 f"{self.out}: the processes of this run see different checkpoints in it. `out` must lie on "
@@ -94,17 +101,18 @@ class SameRun(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self.layout)
+        return {"devices": self.devices, "readers": self.readers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict != self.layout:
+        now = self.state_dict()
+        if state_dict != now:
             raise DataError(
-                f"{self.out}: this run was begun by {_in_words(state_dict)}, not by {_in_words(self.layout)}; "
-                "another number would give another result. Give the same to continue it, choose another "
-                "`out`, or pass resume=False to start again."
+                f"{self.out}: this run was begun by {_in_words(state_dict)}, not by {_in_words(now)}; "
+                "another number would give another result. Give the same to continue it, choose another `out`, or "
+                "pass resume=False to start again."
             )
 
 
 def _in_words(layout: dict[str, Any]) -> str:
     readers = f" with workers={layout['readers']} reading shards" if layout["readers"] else ""
-    return f"{layout['processes']} device(s){readers}"
+    return f"{layout['devices']} device(s){readers}"

@@ -93,10 +93,10 @@ def train(
     """Train a detector on prepared faces and keep the epoch with the best validation AUC over videos.
 
     Rows of split `train` are trained on, rows of split `val` choose the epoch; the files of the test split
-    are never opened. A run that was killed continues from its last finished epoch (or its last saved step, see
-    `save_every`) when the same command is given again, and ends as if it had not been killed.
+    are never opened. A run that was killed continues from its last finished epoch (or its last saved step,
+    see `save_every`) when the same command is given again, and ends as if it had not been killed.
 
-    Several devices, on one machine or more, share each step: `torchrun --nproc-per-node 8 -m sficonv train ...`,
+    Several devices, on one machine or more, share each step: `torchrun --nproc-per-node 8 -m sficonv train`,
     or `devices=8` on one machine without torchrun. A step then takes `batch_size` images on each of them.
 
     Args:
@@ -120,7 +120,7 @@ def train(
         precision: `"32-true"`, `"bf16-mixed"` or `"16-mixed"`.
         channels_last: memory format. Default: wherever `precision` is a mixed one.
         accelerator: `"auto"`, `"cpu"`, `"gpu"`, ...: as in `lightning.pytorch.Trainer`.
-        devices: how many of them on each machine. Default: all; under torchrun, one for each of its processes.
+        devices: how many of them on each machine. Default: all; under torchrun, one for each process.
         nodes: number of machines; torchrun says it itself.
         sync_batchnorm: let batch norm count over all devices instead of over each one's batch; GPU only.
         patience: stop after so many epochs in a row without a better validation AUC. Default: never.
@@ -193,7 +193,7 @@ def train(
     }
     last, first_step = open_run(out, settings, rows.summary["folders"], resume=resume)
     module = TrainingModule(detector, plan, rows.val, channels_last=settings["channels_last"])
-    speed = InputSpeed()
+    speed, same_run = InputSpeed(), SameRun(out, first_step)
     trainer = make_trainer(
         out,
         plan,
@@ -202,10 +202,10 @@ def train(
         patience=patience,
         save_every=save_every,
         tensorboard=tensorboard,
-        callbacks=[speed, *callbacks],
+        callbacks=[same_run, speed, *callbacks],
     )
     workers = default_workers(trainer.num_devices) if workers is None else workers
-    trainer.callbacks.insert(0, SameRun(out, first_step, trainer.world_size, workers if rows.shards else 0))
+    same_run.readers = workers if rows.shards else 0
     # Lightning draws the first batches of a continued run before it tells the sampler the epoch.
     batches = train_loader(
         rows,

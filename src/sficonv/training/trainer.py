@@ -49,7 +49,7 @@ class Where:
 
 
 class Patience(EarlyStopping):
-    """Stops a run whose validation AUC no longer rises; one that had stopped does not go on when continued."""
+    """Stops a run whose validation AUC no longer rises; one that has stopped stays stopped."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__(monitor=MONITOR, mode="max", patience=epochs, check_on_train_epoch_end=True)
