@@ -108,8 +108,8 @@ class SameRun(pl.Callback):
         if state_dict != now:
             raise DataError(
                 f"{self.out}: this run was begun by {_in_words(state_dict)}, not by {_in_words(now)}; "
-                "another number would give another result. Give the same to continue it, choose another `out`, or "
-                "pass resume=False to start again."
+                "another number would give another result. Give the same to continue it, choose another "
+                "`out`, or pass resume=False to start again."
             )
 
 
