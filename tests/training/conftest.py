@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from sficonv.data.manifest import write_manifest
 from sficonv.models import ModelConfig, registry
+from sficonv.training import TrainResult, train
 
 SIDE = 32
 LANDMARKS = np.float32([[12, 13], [20, 13], [16, 18], [12, 22], [20, 22]])
@@ -80,3 +82,38 @@ def make_prepared(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def run(tiny: str, tmp_path: Path) -> Callable[..., TrainResult]:
+    """`train` with the tiny model, small and in this process."""
+
+    def start(data: object, out: str = "run", **options: object) -> TrainResult:
+        small = {
+            "epochs": 2,
+            "batch_size": 4,
+            "image_size": 32,
+            "workers": 0,
+            "accelerator": "cpu",
+            "devices": 1,
+        }
+        return train(data, model=tiny, out=tmp_path / out, **{**small, **options})  # type: ignore[arg-type]
+
+    return start
+
+
+class StopAt(pl.Callback):
+    """Fails at the start of an epoch, as a machine does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("power cut")
+
+
+@pytest.fixture
+def stop_at() -> Callable[[int], pl.Callback]:
+    """A callback that ends a run with an error at the start of an epoch."""
+    return StopAt

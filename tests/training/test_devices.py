@@ -158,7 +158,7 @@ def test_two_processes_read_shards(make_prepared: Make, tmp_path: Path, shards: 
 @pytest.mark.timeout(600)
 def test_two_killed_processes_go_on_together(make_prepared: Make, tmp_path: Path) -> None:
     data, out = make_prepared(), tmp_path / "killed"
-    options = ["--devices", "2", "--batch-size", "2", "--epochs", "40", "--save-every", "1"]
+    options = ["--devices", "2", "--batch-size", "2", "--epochs", "10", "--save-every", "1"]
     options += ["--recipe", "finetune"]
     process = begin(ALONE, data, out, *options)
     while not (out / "checkpoints/last.ckpt").exists() and process.poll() is None:

@@ -1,8 +1,6 @@
-import importlib.util
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,51 +8,19 @@ import cv2
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
-from sficonv.data.dataset import FaceCrops
 from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
-from sficonv.errors import DataError, SficonvError
+from sficonv.errors import DataError
 from sficonv.models import ModelConfig, load_weights, registry, to_input
 from sficonv.training import TrainResult, train
-from sficonv.training.data import load_training_data, train_loader, val_loader
+from sficonv.training.data import load_training_data, val_loader
 from sficonv.training.recipes import get_recipe
 
 Make = Callable[..., Path]
-
-
-@pytest.fixture
-def run(tiny: str, tmp_path: Path) -> Callable[..., TrainResult]:
-    """`train` with the tiny model, small and in this process."""
-
-    def start(data: object, out: str = "run", **options: object) -> TrainResult:
-        small = {
-            "epochs": 2,
-            "batch_size": 4,
-            "image_size": 32,
-            "workers": 0,
-            "accelerator": "cpu",
-            "devices": 1,
-        }
-        return train(data, model=tiny, out=tmp_path / out, **{**small, **options})  # type: ignore[arg-type]
-
-    return start
-
-
-class StopAt(pl.Callback):
-    """Fails at the start of an epoch, as a machine does."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch == self.epoch:
-            raise RuntimeError("power cut")
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -131,13 +97,18 @@ def test_same_command_same_weights_whatever_the_workers(
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("recipe", ["paper", "finetune"])
 def test_interrupted_run_continues_to_the_same_weights(
-    run: Callable[..., TrainResult], make_prepared: Make, recipe: str, workers: int, tmp_path: Path
+    run: Callable[..., TrainResult],
+    make_prepared: Make,
+    stop_at: Callable[[int], pl.Callback],
+    recipe: str,
+    workers: int,
+    tmp_path: Path,
 ) -> None:
     data = make_prepared()
     options = {"recipe": recipe, "epochs": 4, "lr": 0.01, "workers": workers}
     whole = run(data, "whole", **options)
     with pytest.raises(RuntimeError, match="power cut"):
-        run(data, "cut", callbacks=[StopAt(2)], **options)
+        run(data, "cut", callbacks=[stop_at(2)], **options)
     assert not (tmp_path / "cut" / "weights.safetensors").exists()
     continued = run(data, "cut", **options)
     pd.testing.assert_frame_equal(whole.history, continued.history, check_exact=False)
@@ -149,10 +120,12 @@ def test_interrupted_run_continues_to_the_same_weights(
     assert same_weights(whole.weights, continued.weights)
 
 
-def test_finished_run_is_not_repeated(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+def test_finished_run_is_not_repeated(
+    run: Callable[..., TrainResult], make_prepared: Make, stop_at: Callable[[int], pl.Callback]
+) -> None:
     data = make_prepared()
     first = run(data)
-    again = run(data, callbacks=[StopAt(0), StopAt(1)])
+    again = run(data, callbacks=[stop_at(0), stop_at(1)])
     assert again.card == first.card
 
 
@@ -212,124 +185,6 @@ def test_a_crop_that_breaks_in_the_middle_of_a_run_costs_no_epoch(
     pd.testing.assert_frame_equal(whole.history, continued.history, check_exact=True)
 
 
-def test_missing_crops_are_counted_before_anything_is_trained(
-    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
-) -> None:
-    data = make_prepared()
-    for name in ("train_0_0_0", "val_1_0_0", "test_0_0_0"):
-        (data / f"{name}.png").unlink()
-    with pytest.raises(DataError, match=r"2 of the 16 crops .*train_0_0_0\.png, \S*val_1_0_0\.png"):
-        run(data)
-    assert not (tmp_path / "run").exists()
-
-
-def test_crops_that_would_count_twice_are_refused(
-    run: Callable[..., TrainResult], make_prepared: Make
-) -> None:
-    data = make_prepared()
-    for given in ({"data": [data, data]}, {"data": data, "extra_data": data}):
-        with pytest.raises(DataError, match=r"crops are given twice, by several of the folders"):
-            run(**given)
-
-
-def test_manifests_with_holes_or_repeated_rows_are_refused(
-    run: Callable[..., TrainResult], make_prepared: Make
-) -> None:
-    data = make_prepared()
-    table = pq.read_table(data / "manifest.parquet")
-    labels = table["label"].to_pylist()
-    for label, words in ((None, "empty cells in label"), (3, "label must be 0")):
-        column = pa.array([label, *labels[1:]], pa.int8())
-        pq.write_table(table.set_column(1, "label", column), data / "manifest.parquet")
-        with pytest.raises(DataError, match=words):
-            run(data)
-    pq.write_table(pa.concat_tables([table, table[:1]]), data / "manifest.parquet")
-    with pytest.raises(DataError, match="paths occur twice"):
-        run(data)
-
-
-@pytest.mark.parametrize(
-    ("made", "words"),
-    [
-        ({"splits": ("train", "test")}, "'val' has no crops"),
-        ({"splits": ("train", "val"), "labels": (0,)}, "'val' has only real crops"),
-        ({"splits": ("train", "val"), "labels": (1,)}, "'val' has only fake crops"),
-        ({"splits": ("val", "test")}, "split 'train'"),
-    ],
-)
-def test_unusable_splits_are_refused(
-    run: Callable[..., TrainResult], make_prepared: Make, made: dict, words: str, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match=words):
-        run(make_prepared(**made))
-    assert not (tmp_path / "run").exists()
-
-
-def test_training_rows_of_one_label_need_self_blending(
-    run: Callable[..., TrainResult], make_prepared: Make
-) -> None:
-    data = make_prepared()
-    rows = read_manifest(data)
-    write_manifest(data, rows[(rows["split"] != "train") | (rows["label"] == 0)])
-    with pytest.raises(DataError, match="one label"):
-        run(data, recipe="paper")
-    run(data, "blended", recipe="finetune", epochs=1)
-
-
-def test_extra_data_gives_real_training_rows_only(make_prepared: Make) -> None:
-    extra = [make_prepared("extra"), make_prepared("plain", splits=("",), videos=3)]
-    data = load_training_data([make_prepared()], extra)
-    assert set(data.extra["label"]) == {0}
-    assert set(data.extra["split"]) == {"train", ""}
-    assert len(data.extra) == 4 + 6
-    assert data.summary["extra"]["real_crops"] == 10
-    with pytest.raises(DataError, match="extra data"):
-        load_training_data([make_prepared("b")], [make_prepared("fakes", labels=(1,))])
-
-
-def test_main_share_decides_how_often_extra_faces_are_drawn(make_prepared: Make) -> None:
-    data = load_training_data([make_prepared()], [make_prepared("plain", splits=("",), videos=8)])
-    recipe = get_recipe("finetune", image_size=32, main_share=0.25)
-    loader = train_loader(data, recipe, steps_per_epoch=100, workers=0)
-    rows = pd.concat([data.train, data.extra], ignore_index=True).query("label == 0").reset_index(drop=True)
-    drawn = rows.loc[[index for index, _ in loader.sampler], "dataset"]
-    assert len(drawn) == 1600
-    assert (drawn == "prepared").mean() == pytest.approx(0.25, abs=0.05)
-
-
-def test_batches_of_pairs_hold_both_labels_alike(make_prepared: Make) -> None:
-    data = load_training_data([make_prepared()])
-    recipe = get_recipe("finetune", image_size=32, batch_size=8)
-    loader = train_loader(data, recipe, steps_per_epoch=3, workers=0)
-    batches = list(loader)
-    assert len(batches) == 3
-    for images, labels, indices in batches:
-        assert images.shape == (8, 3, 32, 32)
-        assert images.dtype == torch.uint8
-        assert labels.sum() == 4
-        assert len(indices) == 8
-
-
-def test_validation_keeps_the_order_of_its_rows(make_prepared: Make) -> None:
-    data = load_training_data([make_prepared()])
-    labels, indices = [], []
-    for _, some_labels, some_indices in val_loader(
-        data, get_recipe("paper", batch_size=3, image_size=32), workers=0
-    ):
-        labels += some_labels.tolist()
-        indices += some_indices.tolist()
-    assert labels == data.val["label"].tolist()
-    assert indices == list(range(len(data.val)))
-
-
-def test_leaks_between_splits_are_reported(run: Callable[..., TrainResult], make_prepared: Make) -> None:
-    data = make_prepared()
-    rows = read_manifest(data)
-    write_manifest(data, rows.assign(source_ids="same"))
-    card = run(data, epochs=1).card
-    assert any("identities" in warning for warning in card["training"]["warnings"])
-
-
 def test_training_goes_on_from_given_weights(run: Callable[..., TrainResult], make_prepared: Make) -> None:
     data = make_prepared()
     first = run(data, "first")
@@ -337,97 +192,6 @@ def test_training_goes_on_from_given_weights(run: Callable[..., TrainResult], ma
     assert second.card["training"]["initial_weights"] == "weights.safetensors"
     a, b = load_file(first.weights), load_file(second.weights)
     assert torch.allclose(a["0.weight"], b["0.weight"], atol=1e-6)
-
-
-class SeesTypes(pl.Callback):
-    """Notes the type in which the convolution computes."""
-
-    def __init__(self) -> None:
-        self.seen: set[torch.dtype] = set()
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.model[0].register_forward_hook(lambda layer, given, out: self.seen.add(out.dtype))
-
-
-@pytest.mark.parametrize(("precision", "kind"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
-def test_mixed_precision_computes_in_16_bits_and_saves_32(
-    run: Callable[..., TrainResult], make_prepared: Make, precision: str, kind: torch.dtype
-) -> None:
-    types = SeesTypes()
-    result = run(make_prepared(), precision=precision, epochs=1, callbacks=[types])
-    assert types.seen == {kind}
-    assert result.card["training"]["precision"] == precision
-    saved = load_file(result.weights)
-    assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float32}
-    assert all(value.isfinite().all() for value in saved.values())
-
-
-class Slow(pl.Callback):
-    """A step that takes its time, or data that lets the device wait."""
-
-    def __init__(self, step: float = 0.0) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, *args: object) -> None:
-        time.sleep(self.step)
-
-
-def test_the_card_says_how_long_the_device_waited(
-    run: Callable[..., TrainResult], make_prepared: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = make_prepared()
-    options = {"batch_size": 2, "epochs": 1}
-    busy = run(data, "busy", callbacks=[Slow(0.2)], **options).card["training"]["speed"]
-    assert busy["waiting_for_data"] < 0.5
-    assert 0 < busy["samples_per_second"] < 10
-    assert (busy["device"], busy["devices"]) == ("cpu", 1)
-    fast = FaceCrops.__getitem__
-    monkeypatch.setattr(FaceCrops, "__getitem__", lambda self, key: time.sleep(0.1) or fast(self, key))
-    waiting = run(data, "waiting", **options).card["training"]["speed"]
-    assert waiting["waiting_for_data"] > 0.5
-    one_step = run(data, "one", batch_size=8, epochs=1).card["training"]["speed"]
-    assert one_step["samples_per_second"] is None
-
-
-def test_tensorboard_holds_the_history(
-    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
-) -> None:
-    events = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra [tensorboard]"
-    )
-    data = make_prepared()
-    with pytest.raises(RuntimeError, match="power cut"):
-        run(data, tensorboard=True, callbacks=[StopAt(1)])
-    history = run(data, tensorboard=True).history
-    written = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    written.Reload()
-    for name in ("train_loss", "lr", "val_loss", "val_auc_frame", "val_auc_video"):
-        values = [event.value for event in written.Scalars(name)]
-        assert values == pytest.approx(history[name].tolist())
-
-
-def test_tensorboard_that_is_missing_is_named(
-    run: Callable[..., TrainResult], make_prepared: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if importlib.util.find_spec("tensorboard") is not None:
-        pytest.skip("it is installed")
-    with pytest.raises(SficonvError, match=r"sficonv\[tensorboard\]"):
-        run(make_prepared(), tensorboard=True)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"patience": 0}, "patience must be at least 1"),
-        ({"save_every": 0}, "save_every must be at least 1"),
-        ({"sync_batchnorm": True}, "sync_batchnorm needs a GPU"),
-    ],
-)
-def test_options_that_make_no_sense(
-    run: Callable[..., TrainResult], make_prepared: Make, options: dict, words: str
-) -> None:
-    with pytest.raises(ValueError, match=words):
-        run(make_prepared(), **options)
 
 
 def test_bad_steps_per_epoch(run: Callable[..., TrainResult], make_prepared: Make) -> None:
@@ -544,19 +308,3 @@ def test_image_size_builds_another_model_where_the_size_is_fixed(
     assert load_weights(first.weights)[0].config.image_size == 96
     with pytest.raises(ValueError, match=r"tiled was built for 96 px and cannot take 32 px"):
         train(data, weights=first.weights, image_size=32, out=tmp_path / "b", **ONE_STEP)  # type: ignore[arg-type]
-
-
-def test_mask_files_are_found_from_any_folder(make_prepared: Make) -> None:
-    folder = make_prepared()
-    rows = read_manifest(folder)
-    write_manifest(folder, rows.assign(mask=["" if label == 0 else "masks/m.png" for label in rows["label"]]))
-    data = load_training_data([folder])
-    assert set(data.train["mask"]) == {"", str(folder / "masks" / "m.png")}
-    loader = train_loader(data, get_recipe("paper", image_size=32, batch_size=4), masks=True)
-    with pytest.raises(DataError, match=r"masks/m\.png: this mask of a face crop is missing"):
-        list(loader)
-
-
-def test_loaders_need_a_size(make_prepared: Make) -> None:
-    with pytest.raises(ValueError, match="image_size"):
-        val_loader(load_training_data([make_prepared()]), get_recipe("paper"), workers=0)
