@@ -150,7 +150,7 @@ VERBS = {
         "sficonv export --out detector.onnx",
     ),
     "reproduce": Verb(
-        "sficonv.evaluation.tables.reproduce:reproduce",
+        "sficonv.experiments.reproduce:reproduce",
         "show a table of the paper beside the figures of this library",
         "sficonv reproduce complexity",
         positional="table",

@@ -10,18 +10,18 @@ SPLIT_NAMES = ("train", "val", "test")
 
 
 def split_by_identity(
-    source_ids: Sequence[Sequence[str]], labels: Sequence[int], fractions: Sequence[float], *, seed: int = 0
+    source_ids: Sequence[Sequence[str]], kinds: Sequence[int], fractions: Sequence[float], *, seed: int = 0
 ) -> list[str]:
     """Split items so that no identity is on two sides, the same way at every run.
 
     Items that share an identity, directly or over other items, form one group (so A_B, B_A, A and B stay
     together). Groups are put in the order of a hash of their identities and cut at the fractions,
-    separately for groups of only real, only fake and both kinds of items; with three groups of a kind or
-    more, each split with a fraction above zero gets at least one.
+    separately for groups of only real items, only fake ones and both, or whatever `kinds` tells apart; with
+    three groups that hold the same kinds, each split with a fraction above zero gets at least one.
 
     Args:
         source_ids: Identities of each item.
-        labels: 0 or 1 for each item.
+        kinds: For each item its label, or a number for whatever else is to be shared out alike.
         fractions: Of train, val and test; they sum to 1.
         seed: Another one gives another order of the groups.
 
@@ -38,15 +38,15 @@ def split_by_identity(
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"split_fractions must be train, val and test >= 0 that sum to 1, got {fractions}")
     groups = _groups(source_ids)
-    kinds: dict[frozenset[int], list[str]] = defaultdict(list)
+    alike: dict[frozenset[int], list[str]] = defaultdict(list)
     members: dict[str, list[int]] = defaultdict(list)
     for item, group in enumerate(groups):
         members[group].append(item)
     for group, items in members.items():
-        kinds[frozenset(labels[i] for i in items)].append(group)
+        alike[frozenset(kinds[i] for i in items)].append(group)
     split_of: dict[str, str] = {}
     salt = f"{seed}\t" if seed else ""
-    for names in kinds.values():
+    for names in alike.values():
         names.sort(key=lambda name: hashlib.sha256(f"{salt}{name}".encode()).hexdigest())
         split_of.update(zip(names, _cut(len(names), fractions), strict=True))
     return [split_of[group] for group in groups]

@@ -173,7 +173,9 @@ def identity_split(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFram
     """Our own split by identity: whoever is seen together, over however many videos, stays together."""
     videos = df.drop_duplicates("video_id")
     people = [sorted(who) for who in identities(videos)]
-    splits = split_by_identity(people, videos["label"].tolist(), options.fractions, seed=options.seed)
+    # Where only some videos exist in a compression, those are shared out by themselves.
+    kinds = pd.factorize(pd.MultiIndex.from_frame(videos[["label", "compression"]]))[0].tolist()
+    splits = split_by_identity(people, kinds, options.fractions, seed=options.seed)
     split_of = dict(zip(videos["video_id"], splits, strict=True))
     shares = ", ".join(f"{share:g}" for share in options.fractions)
     statement = f"drawn by identity, train, val and test {shares}; no person is on two sides"

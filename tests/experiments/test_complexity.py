@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from sficonv.cli import main
-from sficonv.evaluation.tables import TABLES, reproduce
-from sficonv.evaluation.tables.complexity import ComplexityTable, _compared
+from sficonv.experiments import TABLES, reproduce
+from sficonv.experiments.complexity import ComplexityTable, _compared
 from sficonv.models import list_models
 
 

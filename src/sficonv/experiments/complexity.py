@@ -101,7 +101,7 @@ def complexity_table() -> ComplexityTable:
         >>> [(row.network, row.params, row.flops) for row in table.rows if row.table == "V"][0]
         ('Meso-Incep', 28525, 60178498)
     """
-    text = (files("sficonv.evaluation.tables") / "complexity.yaml").read_text(encoding="utf-8")
+    text = (files("sficonv.experiments") / "paper" / "complexity.yaml").read_text(encoding="utf-8")
     counted: dict[str, Complexity | None] = {}
     rows = []
     for table in yaml.safe_load(text):
