@@ -151,7 +151,7 @@ VERBS = {
     ),
     "reproduce": Verb(
         "sficonv.experiments.reproduce:reproduce",
-        "show a table of the paper beside the figures of this library",
+        "train and test what a table of the paper needs, and show its figures beside ours",
         "sficonv reproduce complexity",
         positional="table",
         nargs="?",

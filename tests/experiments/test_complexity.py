@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sficonv.cli import main
-from sficonv.experiments import TABLES, reproduce
+from sficonv.experiments import reproduce
 from sficonv.experiments.complexity import ComplexityTable, _compared
 from sficonv.models import list_models
 
@@ -83,7 +83,7 @@ def test_summary_shows_figures_reasons_and_what_is_missing(table):
 
 
 def test_command_line_prints_json(table, capsys, monkeypatch):
-    monkeypatch.setitem(TABLES, "complexity", lambda: table)
+    monkeypatch.setattr("sficonv.experiments.reproduce.complexity_table", lambda: table)
     assert main(["reproduce", "complexity", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert len(rows) == len(table.rows)

@@ -21,11 +21,11 @@ from sficonv.data.manifest import (
 from sficonv.data.masks import MASK
 from sficonv.data.split import PROTOCOLS, SplitOptions
 from sficonv.errors import DataError
+from sficonv.evaluation.evaluate import FEW_VIDEOS
 from sficonv.experiments.recipe import DataSet
 
 ProtocolName = Literal["paper", "official", "identity"]
 LINK = "prepared"  # in the folder of a derived manifest: a link to the prepared folder
-CAUTION = 10  # videos of a label; with fewer a figure says little
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,12 @@ class Prepared:
                 also = f" ({', '.join(lacks)})" if lacks else ""
                 problem = f"{folder}: no {' and no '.join(gone)} crops in the split {split!r}{also}"
                 return replace(nothing, problem=problem)
-            cautions += [
-                f"{counts[label]} {name} videos in the split {split!r}: too few to rely on"
-                for label, name in enumerate(("real", "fake"))
-                if counts[label] < CAUTION
-            ]
+            if counts.min() < FEW_VIDEOS:
+                cautions.append(
+                    f"{counts[0]} real and {counts[1]} fake videos in the split {split!r}: too few to rely on"
+                )
         rows = self._thinned(rows).sort_values("path", ignore_index=True)
-        stated = replace(protocol, statement=f"{of.name}: {protocol.statement}", drawn_from="")
+        stated = replace(protocol, drawn_from="")  # not from the folder that it will lie in
         return Selection(
             of, folder, rows, stated, lacks=tuple(lacks), cautions=tuple(cautions), hash=manifest_hash(rows)
         )

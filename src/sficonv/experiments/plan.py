@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -71,10 +71,11 @@ class Plan:
         chosen: The cells asked for.
         trainings: In the order in which they run.
         missing: Why a cell cannot be run, by the keys of its row and column.
-        lacks: What is missing from data that can be used nevertheless.
+        lacks: What is missing from data that can be used nevertheless, and the data sets.
         statements: What the splits mean, departures from the paper, remarks.
         warnings: Leaks and too little data.
-        seconds: Estimated time of each training with its tests; empty where not estimated.
+        finished: Folder and seed of the trainings that are there.
+        seconds: Estimated time of a training with its tests by its folder; empty where not estimated.
     """
 
     table: PaperTable
@@ -86,6 +87,7 @@ class Plan:
     lacks: tuple[str, ...]
     statements: tuple[str, ...]
     warnings: tuple[str, ...]
+    finished: frozenset[tuple[str, int]] = frozenset()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -100,7 +102,7 @@ class Plan:
             + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
             for reason, cells in reasons.items()
         ]
-        return found + [f"{lack}; cells are run without" for lack in self.lacks]
+        return found + [f"{lack}; cells can be run without" for lack in self.lacks]
 
     def summary(self) -> Group:
         """The plan for a terminal (a rich renderable)."""
@@ -108,24 +110,28 @@ class Plan:
         from rich.table import Table
         from rich.text import Text
 
-        shown = Table("network", "trained on", "tested on", "px", "steps", title=self.title)
-        if self.seconds:
-            shown.add_column("about", justify="right")
+        shown = Table("network", "trained on", "tested on", "px", "steps", "about", title=self.title)
+        used: dict[str, None] = {}
         for t in self.trainings:
-            tests = ", ".join(f"{column.title} ({data.count('test')})" for column, data in t.tests)
-            trained = f"{t.data.of.name}: {t.data.count('train')}; {t.data.count('val')}"
+            used[f"{t.data.of.name}: {t.data.count('train')}; {t.data.count('val')}"] = None
+            used |= {f"{data.of.name}: {data.count('test')}": None for _, data in t.tests}
+            tests = ", ".join(data.of.name for _, data in t.tests)
             size = f"{t.budget.recipe.image_size}{' (its own)' if t.own_size else ''}"
-            cells = [t.row.key, trained, tests, size, str(t.steps)]
-            shown.add_row(*cells, *([_duration(self.seconds[t.folder])] if self.seconds else []))
-        count = len(self.trainings) * len(self.seeds)
+            time = _duration(self.seconds[t.folder]) if t.folder in self.seconds else ""
+            shown.add_row(t.row.key, t.data.of.name, tests, size, str(t.steps), time)
+        every = [(t.folder, seed) for t in self.trainings for seed in self.seeds]
+        left = [folder for folder, seed in every if (folder, seed) not in self.finished]
         tested = sum(len(t.tests) for t in self.trainings)
-        lines = [f"{count} trainings ({len(self.seeds)} seeds), {tested} of {len(self.chosen)} cells"]
+        lines = [
+            f"{len(every)} trainings (seeds {', '.join(map(str, self.seeds))}) for {tested} of "
+            f"{len(self.chosen)} cells; {len(every) - len(left)} of them are finished",
+            *used,
+        ]
         if self.seconds:
-            total = _duration(sum(self.seconds.values()) * len(self.seeds))
-            lines[0] += f"; about {total} on this machine as it is now"
             lines.append(
-                "an estimate: one training step of each network was timed on a few images and multiplied; "
-                "reading crops comes on top, and a test is taken as a third of a training step"
+                f"the others take about {_duration(sum(self.seconds[folder] for folder in left))} on this "
+                "machine as it is now: an estimate from a few training steps of each network on a few "
+                "images, where a test counts as a third of a step; reading crops comes on top"
             )
         parts = [Text(line) for line in (*lines, *self.statements)]
         parts += [Text(f"MISSING: {problem}", style="bold red") for problem in self.problems]
@@ -152,7 +158,8 @@ class Plan:
                     "tests": [column.key for column, _ in t.tests],
                     "image_size": t.budget.recipe.image_size,
                     "steps": t.steps,
-                    "seconds": self.seconds.get(t.folder),
+                    "finished_seeds": [seed for seed in self.seeds if (t.folder, seed) in self.finished],
+                    "estimated_seconds": self.seconds.get(t.folder),
                 }
                 for t in self.trainings
             ],
@@ -197,14 +204,15 @@ def make_plan(
         pair = (data.of.name, test.of.name)
         if pair not in leaks:
             leaks[pair] = [finding.text for finding in find_leaks(_together(data, test)) if finding.serious]
+    sizes = {key: _image_size(rows[key], budget.recipe.image_size) for key, _ in tests}
     trainings = []
     for (row_key, data_name), served in tests.items():
-        size, own = _image_size(rows[row_key], budget.recipe.image_size)
-        sized = Budget(budget.recipe.override(image_size=size), *list(budget.options().values())[1:])
+        size, own = sizes[row_key]
+        sized = replace(budget, recipe=budget.recipe.override(image_size=size))
         trainings.append(Training(rows[row_key], used["train", data_name], tuple(served), sized, own))
-    lacks = {f"{s.folder}: {lack} in {s.of.name}": None for s in used.values() for lack in s.lacks}
-    leaked = {f"{a} to {b}: {text}": None for (a, b), texts in leaks.items() for text in texts}
-    cautions = {f"{s.of.name}: {text}": None for s in used.values() for text in s.cautions}
+    lacks = _grouped((f"{s.folder}: {lack}", s.of.name) for s in used.values() for lack in s.lacks)
+    leaked = _grouped((text, f"{a} to {b}") for (a, b), texts in leaks.items() for text in texts)
+    cautions = _grouped((text, s.of.name) for s in used.values() for text in s.cautions)
     return Plan(
         table,
         budget,
@@ -212,10 +220,18 @@ def make_plan(
         tuple(chosen),
         tuple(trainings),
         missing,
-        tuple(lacks),
+        lacks,
         tuple(_statements(table, prepared, budget, seeds, trainings, used)),
         (*leaked, *cautions),
     )
+
+
+def _grouped(findings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Each finding once, with all that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for finding, name in findings:
+        about.setdefault(finding, {})[name] = None
+    return tuple(f"{finding} ({', '.join(names)})" for finding, names in about.items())
 
 
 def _together(data: Selection, test: Selection) -> pd.DataFrame:
@@ -230,12 +246,14 @@ def _statements(
     trainings: Sequence[Training],
     used: dict[tuple[str, str], Selection],
 ) -> list[str]:
-    protocols = list(dict.fromkeys(str(selection.protocol) for selection in used.values()))
-    found = [f"Splits: {text}" for text in protocols]
+    protocols: dict[str, dict[str, None]] = {}
+    for selection in used.values():
+        protocols.setdefault(str(selection.protocol), {})[selection.of.name] = None
+    found = [f"Splits of {', '.join(names)}: {text}." for text, names in protocols.items()]
     if prepared.protocol != "paper":
         found.append(
-            f"The splits are not the paper's, which divides images at random: its figures are not comparable "
-            f"with those of the protocol {prepared.protocol!r}."
+            "The splits are not the paper's, which divides images at random and so tests on faces seen in "
+            "training: the printed figures stand beside ours for orientation only."
         )
     found.append(f"Budget: {budget}. The epoch with the best AUC over validation videos is tested.")
     departures = budget.departures()
@@ -280,6 +298,8 @@ def estimate(plan: Plan, device: str) -> Plan:
     per_image: dict[tuple[str, int], float] = {}
     seconds = {}
     for training in plan.trainings:
+        if all((training.folder, seed) in plan.finished for seed in plan.seeds):
+            continue
         recipe = training.budget.recipe
         size: int = recipe.image_size  # type: ignore[assignment]
         key = (training.row.key, size)
@@ -289,7 +309,7 @@ def estimate(plan: Plan, device: str) -> Plan:
         judged = recipe.epochs * int((training.data.rows["split"] == "val").sum())
         judged += sum(len(test.rows) for _, test in training.tests)
         seconds[training.folder] = per_image[key] * (training.steps * recipe.batch_size + judged / 3)
-    return Plan(**{**plan.__dict__, "seconds": seconds})
+    return replace(plan, seconds=seconds)
 
 
 def _step_seconds(row: Row, size: int, images: int, device: str) -> float:

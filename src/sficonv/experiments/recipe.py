@@ -58,8 +58,8 @@ class Row:
         network: As the paper calls it.
         model: As `create_model` calls it; "" for a row that is quoted.
         options: Its options.
-        paper: For each column that is in the paper, AUC and BACC in percent as printed; `None` where it prints
-            none.
+        paper: For each column that is in the paper, AUC and BACC in percent as printed; `None` where it
+            prints none.
         quoted: Where the paper took the row from, which is then never run.
     """
 

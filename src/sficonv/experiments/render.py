@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sficonv.experiments.recipe import Column
-from sficonv.experiments.result import Cell, Figure, TableResult
+from sficonv.experiments.result import Cell, Figure, Metric, TableResult
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -60,7 +60,8 @@ def terminal(table: TableResult) -> Group:
     for column, rows in columns(table):
         shown = Table(title=column.title, box=box.SIMPLE_HEAD, pad_edge=False)
         for index in NARROW:
-            shown.add_column(HEAD[index], justify="right" if index else "left", no_wrap=index > 1)
+            name = HEAD[index].replace(": ", "\n")
+            shown.add_column(name, justify="right" if index else "left", no_wrap=index > 0)
         for row in rows:
             shown.add_row(*(row[index] for index in NARROW))
         parts.append(shown)
@@ -111,9 +112,10 @@ def _texts(cell: Cell) -> list[str]:
     options = " ".join(f"{key} {value}" for key, value in cell.row.options.items())
     name = " ".join(filter(None, (cell.row.network, f"({options})" if options else "")))
     texts = [name]
-    for metric in ("auc", "bacc"):
-        printed, ours = cell.printed(metric), cell.figure(metric)  # type: ignore[arg-type]
-        difference = cell.difference(metric)  # type: ignore[arg-type]
+    metrics: tuple[Metric, ...] = ("auc", "bacc")
+    for metric in metrics:
+        printed, ours = cell.printed(metric), cell.figure(metric)
+        difference = cell.difference(metric)
         texts += [
             "" if printed is None else f"{printed:g}" if cell.row.quoted else f"{printed:.2f}",
             f"{ours.value:.2f}" if ours else _instead(cell) if metric == "auc" else "",

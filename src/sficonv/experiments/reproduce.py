@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from sficonv.errors import DataError, SficonvError
 from sficonv.experiments.budget import PAPER_SEEDS, Budget, Precision
@@ -15,11 +14,15 @@ from sficonv.experiments.data import Prepared, ProtocolName
 from sficonv.experiments.plan import Plan, estimate, make_plan
 from sficonv.experiments.recipe import TABLE_NAMES, load_table
 from sficonv.experiments.result import Cell, State, TableResult
-from sficonv.experiments.run import run_training
+from sficonv.experiments.run import device_of, is_trained, run_training
 from sficonv.training import get_recipe
 
 TABLES = ("complexity", *TABLE_NAMES)
 """What can be reproduced."""
+
+Key = tuple[str, str]
+"""Of a cell: the keys of its row and its column."""
+Runs = dict[Key, tuple[dict[str, Any], ...]]
 
 
 def reproduce(
@@ -50,19 +53,19 @@ def reproduce(
 ) -> Any:
     """Reproduce one of the paper's tables.
 
-    "complexity" counts parameters and FLOPs; nothing is trained. The others train every network of the table on
-    prepared faces and test it, as in the paper unless the options say otherwise; each departure is stated above
-    the table. What is done is not done again, also for another table that needs the same training; a run that
-    was killed continues. What is missing is named for all cells before anything is trained.
+    "complexity" counts parameters and FLOPs; nothing is trained. The others train every network of the table
+    on prepared faces and test it, as in the paper unless the options say otherwise; each departure is stated
+    above the table. What is done is not done again, also for another table that needs the same training; a
+    run that was killed continues. What is missing is named for all cells before anything is trained.
 
     Args:
         table: "complexity", or "table2" to "table9".
-        data: Folder that holds the prepared folders by name: ffpp (with both compressions), celebdf, dfdc, hff.
+        data: Folder that holds the prepared folders by name: ffpp (both compressions), celebdf, dfdc, hff.
         cells: Shell patterns, separated by commas, for the cells to run: of a network (sfic_resnet26*), of a
             column (c23), or of both (vgg13/c40). Default: all.
         protocol: "paper": frames divided at random, as in the paper; leaky, compare with its figures only.
-            "official": the published splits. "identity": a split of our own in which no person is on two sides,
-            for parts of data sets that lack an official split.
+            "official": the published splits. "identity": a split of our own in which no person is on two
+            sides, for parts of data sets that lack an official split.
         seeds: Seeds of the training, separated by commas; with several, the table shows mean and standard
             deviation.
         out: Folder of all runs and tables.
@@ -70,8 +73,8 @@ def reproduce(
         skip_missing: Run what can be run although data is missing. Cells that were selected are run anyhow.
         recipe: "paper" or "finetune".
         epochs, batch_size, lr: Override the recipe.
-        sampling: "shuffle": each image once; "balanced": real and fake alike. Default: the recipe's; but balanced
-            where the protocol is not the paper's, which has as many real as fake images.
+        sampling: "shuffle": each image once; "balanced": real and fake alike. Default: the recipe's; but
+            balanced where the protocol is not the paper's, which has as many real as fake images.
         steps_per_epoch: Batches of an epoch. Default: every image once.
         image_size: Side of the input in pixels. Default: each network's own (256; F3-Net 299).
         frames: Crops of a video that are validated and tested on, at most. Default: all.
@@ -84,8 +87,8 @@ def reproduce(
         workers: Loader processes; they do not change the result.
 
     Returns:
-        The table: the printed figures, ours, the difference and the interval; with `dry_run` the plan. The table
-        is written to `out` too, after every training, as Markdown, JSON and HTML.
+        The table: the printed figures, ours, the difference and the interval; with `dry_run` the plan. The
+        table is written to `out` too, after every training, as Markdown, JSON and HTML.
 
     Raises:
         ValueError: If there is no such table or cell, or an argument is out of range.
@@ -114,49 +117,40 @@ def reproduce(
         precision,
         pretrained,
     )
-    prepared = Prepared(Path(data), protocol, split_seed, frames, tuple(fractions))
+    prepared = Prepared(Path(data), protocol, split_seed, frames, fractions)
     plan = make_plan(load_table(table), prepared, budget, _seeds(seeds), _words(cells))
     if dry_run:
-        return estimate(plan, _device(accelerator))
+        done = {(t.folder, s) for t in plan.trainings for s in plan.seeds if is_trained(t, s, Path(out))}
+        return estimate(replace(plan, finished=frozenset(done)), device_of(accelerator))
     if plan.problems and not (skip_missing or cells):
         listed = "\n".join(f"  {problem}" for problem in plan.problems)
         raise DataError(
             f"{table}: data is missing, and nothing was trained:\n{listed}\n"
             "skip_missing (--skip-missing) runs what can be run"
         )
-    result = _table(plan, {}, {})
-    for result in _run(plan, Path(out), bootstrap=bootstrap, accelerator=accelerator, workers=workers):
-        pass
-    return result
+    return _run(plan, Path(out), bootstrap=bootstrap, accelerator=accelerator, workers=workers)
 
 
-def _run(plan: Plan, out: Path, **options: Any) -> Iterator[TableResult]:
-    """The table after each training; it is written every time."""
-    runs: dict[tuple[str, str], tuple[dict[str, Any], ...]] = {}
-    failures: dict[tuple[str, str], str] = {}
-    yield _table(plan, runs, failures).save(out / plan.table.name)
+def _run(plan: Plan, out: Path, **options: Any) -> TableResult:
+    """Run all trainings; the table is written after each."""
+    runs: Runs = {}
+    failures: dict[Key, str] = {}
+    result = _table(plan, runs, failures).save(out / plan.table.name)
     for seed in plan.seeds:
         for training in plan.trainings:
             keys = [(training.row.key, column.key) for column, _ in training.tests]
             try:
-                found = run_training(training, seed, out, **options)
-            except (
-                SficonvError,
-                OSError,
-                RuntimeError,
-                ValueError,
-            ) as error:  # other cells are not lost with it
+                found = run_training(training, seed, out.resolve(), **options)
+            except (SficonvError, OSError, RuntimeError, ValueError) as error:  # others are not lost with it
                 failures |= dict.fromkeys(keys, f"seed {seed}: {error}")
-                continue
-            for key, column_key in keys:
-                runs[key, column_key] = (*runs.get((key, column_key), ()), found[column_key])
-            yield _table(plan, runs, failures).save(out / plan.table.name)
-    yield _table(plan, runs, failures).save(out / plan.table.name)
+            else:
+                for key in keys:
+                    runs[key] = (*runs.get(key, ()), found[key[1]])
+            result = _table(plan, runs, failures).save(out / plan.table.name)
+    return result
 
 
-def _table(
-    plan: Plan, runs: dict[tuple[str, str], tuple[dict[str, Any], ...]], failures: dict[tuple[str, str], str]
-) -> TableResult:
+def _table(plan: Plan, runs: Runs, failures: dict[Key, str]) -> TableResult:
     chosen = {(row.key, column.key) for row, column in plan.chosen}
     cells = []
     for row in plan.table.rows:
@@ -191,7 +185,3 @@ def _seeds(seeds: str | Sequence[int]) -> tuple[int, ...]:
     if not found or len(set(found)) < len(found):
         raise ValueError(f"seeds must be given, each once; got {seeds!r}")
     return found
-
-
-def _device(accelerator: str) -> str:
-    return "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"

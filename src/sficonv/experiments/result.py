@@ -94,11 +94,13 @@ class Cell:
             "state": self.state,
             "reason": self.reason or self.row.quoted,
         }
-        for metric in ("auc", "bacc"):
-            ours = {level: self.figure(metric, level) for level in ("frame", "video")}  # type: ignore[arg-type]
+        metrics: tuple[Metric, ...] = ("auc", "bacc")
+        levels: tuple[Level, ...] = ("frame", "video")
+        for metric in metrics:
+            ours = {level: self.figure(metric, level) for level in levels}
             found[metric] = {
-                "paper": self.printed(metric),  # type: ignore[arg-type]
-                "difference": self.difference(metric),  # type: ignore[arg-type]
+                "paper": self.printed(metric),
+                "difference": self.difference(metric),
                 **{level: None if figure is None else figure.__dict__ for level, figure in ours.items()},
             }
         return {**found, "runs": list(self.runs)}
@@ -112,7 +114,6 @@ class TableResult:
         plan: What was to be done.
         cells: All cells of the table, row by row.
         files: Where the table was written.
-        seconds: How long this call took.
     """
 
     plan: Plan
@@ -132,7 +133,7 @@ class TableResult:
     @property
     def machines(self) -> list[str]:
         """Where the trainings were done, and with what versions."""
-        found = {}
+        found: dict[str, None] = {}
         for cell in self.done:
             for run in cell.runs:
                 trained = run["training"]
@@ -173,7 +174,7 @@ class TableResult:
         return self.to_dict()
 
     def save(self, folder: Path) -> TableResult:
-        """Write `table.json`, `table.md` and `table.html` into a folder; returns the result that names them."""
+        """Write `table.json`, `table.md` and `table.html` into a folder; returns the result naming them."""
         from sficonv.experiments.render import html, markdown
 
         folder.mkdir(parents=True, exist_ok=True)

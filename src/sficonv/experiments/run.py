@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from sficonv.data.manifest import atomic_file
@@ -61,6 +62,18 @@ def run_training(
     return found
 
 
+def device_of(accelerator: str) -> str:
+    """The device that Lightning takes for an accelerator, as torch calls it."""
+    if accelerator == "cpu" or not torch.accelerator.is_available():
+        return "cpu"
+    return str(torch.accelerator.current_accelerator())
+
+
+def is_trained(training: Training, seed: int, out: Path) -> bool:
+    """Whether a training is finished."""
+    return (out / "cells" / training.folder / f"seed{seed}" / TRAINED).is_file()
+
+
 def _train(
     training: Training, seed: int, folder: Path, out: Path, accelerator: str, workers: int | None
 ) -> dict[str, Any]:
@@ -88,7 +101,7 @@ def _train(
         "epochs": card["training"]["epochs"],
         "val_auc_video": card["metrics"]["val_auc_video"],
         "versions": card["versions"],
-        "machine": machine(),
+        "machine": machine(device_of(accelerator)),
     }
     _write(folder / TRAINED, done)
     shutil.rmtree(folder / "checkpoints")  # the optimiser's state: several times the weights
