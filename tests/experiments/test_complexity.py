@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 from rich.console import Console
@@ -83,7 +84,7 @@ def test_summary_shows_figures_reasons_and_what_is_missing(table):
 
 
 def test_command_line_prints_json(table, capsys, monkeypatch):
-    monkeypatch.setattr("sficonv.experiments.reproduce.complexity_table", lambda: table)
+    monkeypatch.setattr(import_module("sficonv.experiments.reproduce"), "complexity_table", lambda: table)
     assert main(["reproduce", "complexity", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert len(rows) == len(table.rows)

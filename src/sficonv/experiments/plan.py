@@ -189,6 +189,10 @@ def make_plan(
         ValueError: A pattern matches nothing, or the budget does not fit a network.
     """
     chosen = [(row, column) for row, column in table.cells(patterns) if not row.quoted]
+    if not chosen:
+        raise ValueError(
+            f"{table.name}: nothing to run: {', '.join(patterns)} selects rows that are only quoted"
+        )
     missing: dict[tuple[str, str], str] = {}
     tests: dict[tuple[str, str], list[tuple[Column, Selection]]] = {}
     rows = {row.key: row for row, _ in chosen}
@@ -249,7 +253,7 @@ def _statements(
     protocols: dict[str, dict[str, None]] = {}
     for selection in used.values():
         protocols.setdefault(str(selection.protocol), {})[selection.of.name] = None
-    found = [f"Splits of {', '.join(names)}: {text}." for text, names in protocols.items()]
+    found = [f"Splits of {', '.join(names)}: {text.rstrip('.')}." for text, names in protocols.items()]
     if prepared.protocol != "paper":
         found.append(
             "The splits are not the paper's, which divides images at random and so tests on faces seen in "

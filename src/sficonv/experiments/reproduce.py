@@ -123,10 +123,10 @@ def reproduce(
         done = {(t.folder, s) for t in plan.trainings for s in plan.seeds if is_trained(t, s, Path(out))}
         return estimate(replace(plan, finished=frozenset(done)), device_of(accelerator))
     if plan.problems and not (skip_missing or cells):
-        listed = "\n".join(f"  {problem}" for problem in plan.problems)
+        listed = "; ".join(f"({n}) {problem}" for n, problem in enumerate(plan.problems, start=1))
         raise DataError(
-            f"{table}: data is missing, and nothing was trained:\n{listed}\n"
-            "skip_missing (--skip-missing) runs what can be run"
+            f"{table}: data is missing, and nothing was trained. skip_missing (--skip-missing) runs what can "
+            f"be run. Missing: {listed}"
         )
     return _run(plan, Path(out), bootstrap=bootstrap, accelerator=accelerator, workers=workers)
 

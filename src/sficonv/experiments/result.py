@@ -148,7 +148,8 @@ class TableResult:
         counts: dict[str, int] = {}
         for cell in self.done:
             for warning in dict.fromkeys(text for run in cell.runs for text in run["warnings"]):
-                counts[warning] = counts.get(warning, 0) + 1
+                if not warning.startswith("splits by "):  # the plan states them
+                    counts[warning] = counts.get(warning, 0) + 1
         own = [f"{text} ({n} of {len(self.done)} cells)" for text, n in counts.items()]
         return [*self.plan.warnings, *own]
 
