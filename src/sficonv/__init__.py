@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sficonv.detect.scan import iter_scan, scan
     from sficonv.errors import DataError, MediaError, SficonvError, WeightsError
     from sficonv.evaluation.evaluate import evaluate
+    from sficonv.experiments.reproduce import reproduce
     from sficonv.models import create_model, list_models
     from sficonv.models.checkpoint import load_weights, save_weights
     from sficonv.nn import SFIConv2d, complexity, convert, fold
@@ -58,6 +59,7 @@ _HOME = {
     "serve": "sficonv.service.command",
     "export": "sficonv.deploy.export",
     "bench": "sficonv.bench",
+    "reproduce": "sficonv.experiments.reproduce",
     "SficonvError": "sficonv.errors",
     "MediaError": "sficonv.errors",
     "DataError": "sficonv.errors",
@@ -87,6 +89,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "prepare",
+    "reproduce",
     "save_weights",
     "scan",
     "serve",
