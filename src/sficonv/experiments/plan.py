@@ -196,10 +196,12 @@ def make_plan(
     missing: dict[tuple[str, str], str] = {}
     tests: dict[tuple[str, str], list[tuple[Column, Selection]]] = {}
     rows = {row.key: row for row, _ in chosen}
+    seen: dict[tuple[str, str], Selection] = {}
     used: dict[tuple[str, str], Selection] = {}
     leaks: dict[tuple[str, str], list[str]] = {}
     for row, column in chosen:
         data, test = prepared.training(column.train), prepared.test(column.test)
+        seen |= {("train", data.of.name): data, ("test", test.of.name): test}
         if problem := data.problem or test.problem:
             missing[row.key, column.key] = problem
             continue
@@ -214,7 +216,7 @@ def make_plan(
         size, own = sizes[row_key]
         sized = replace(budget, recipe=budget.recipe.override(image_size=size))
         trainings.append(Training(rows[row_key], used["train", data_name], tuple(served), sized, own))
-    lacks = _grouped((f"{s.folder}: {lack}", s.of.name) for s in used.values() for lack in s.lacks)
+    lacks = _grouped((f"{s.folder}: {lack}", s.of.name) for s in seen.values() for lack in s.lacks)
     leaked = _grouped((text, f"{a} to {b}") for (a, b), texts in leaks.items() for text in texts)
     cautions = _grouped((text, s.of.name) for s in used.values() for text in s.cautions)
     return Plan(

@@ -135,7 +135,7 @@ def _run(plan: Plan, out: Path, **options: Any) -> TableResult:
     """Run all trainings; the table is written after each."""
     runs: Runs = {}
     failures: dict[Key, str] = {}
-    result = _table(plan, runs, failures).save(out / plan.table.name)
+    result = as_table(plan, runs, failures).save(out / plan.table.name)
     for seed in plan.seeds:
         for training in plan.trainings:
             keys = [(training.row.key, column.key) for column, _ in training.tests]
@@ -146,11 +146,18 @@ def _run(plan: Plan, out: Path, **options: Any) -> TableResult:
             else:
                 for key in keys:
                     runs[key] = (*runs.get(key, ()), found[key[1]])
-            result = _table(plan, runs, failures).save(out / plan.table.name)
+            result = as_table(plan, runs, failures).save(out / plan.table.name)
     return result
 
 
-def _table(plan: Plan, runs: Runs, failures: dict[Key, str]) -> TableResult:
+def as_table(plan: Plan, runs: Runs, failures: dict[Key, str]) -> TableResult:
+    """All cells of a table, with what is known of each.
+
+    Args:
+        plan: What was to be done.
+        runs: What is done: for each cell one run for each seed.
+        failures: Why the others failed.
+    """
     chosen = {(row.key, column.key) for row, column in plan.chosen}
     cells = []
     for row in plan.table.rows:
