@@ -175,7 +175,7 @@ def test_the_default_budget_is_the_papers(prepared):
 
 def test_a_dry_run_trains_nothing(small, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "train", refuse)
-    plan = small("table4", cells="multitask,meso*/df", dry_run=True)
+    plan = small("table4", cells="multitask,meso*/df", protocol="identity", dry_run=True)
     assert len(plan.trainings) == 5
     assert all(seconds > 0 for seconds in plan.seconds.values())
     assert "5 trainings (seeds 7) for 5 of 5 cells; 0 of them are finished" in shown(plan)
