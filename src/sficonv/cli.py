@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _complain(what: object, code: int) -> int:
     if os.environ.get("SFICONV_TRACEBACK") and isinstance(what, Exception):
         raise what
-    from sficonv.detect.results import printable
+    from sficonv.pages import printable
 
     print(f"sficonv: {printable(what)}", file=sys.stderr)
     return code

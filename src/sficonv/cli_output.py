@@ -17,7 +17,8 @@ from rich.text import Text
 
 from sficonv.detect.demo import DemoResult
 from sficonv.detect.explain import Explanation
-from sficonv.detect.results import ScanResult, printable
+from sficonv.detect.results import ScanResult
+from sficonv.pages import printable
 
 STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "no_face": "dim", "error": "bold red"}
 

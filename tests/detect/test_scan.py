@@ -10,9 +10,10 @@ from skimage.data import astronaut
 
 from sficonv.detect.demo import write_video
 from sficonv.detect.reading import FoundFace, SourceFile, sharpness
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable, reserved, write_csv
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved, write_csv
 from sficonv.detect.scan import _File, iter_scan, scan
 from sficonv.errors import WeightsError
+from sficonv.pages import printable
 
 
 def grey(path, level, size=64):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sficonv.detect.results import Evidence, shrunk
+from sficonv.detect.results import Evidence
+from sficonv.pages import jpeg_uri
 
 if TYPE_CHECKING:
     from sficonv.detect.detector import Detector
@@ -26,24 +26,6 @@ class AttentionPicture:
 
     uri: str
     shares: dict[str, float]
-
-
-def jpeg_uri(image: np.ndarray, *, side: int = 256) -> str:
-    """An image as a data URI.
-
-    Args:
-        image: RGB `uint8` `(H, W, 3)`.
-        side: Its longer side is made no longer than this, in pixels.
-
-    Example:
-        >>> jpeg_uri(np.zeros((8, 8, 3), np.uint8))[:23]
-        'data:image/jpeg;base64,'
-    """
-    import cv2
-
-    image = cv2.cvtColor(shrunk(image, side), cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
 def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPicture:

@@ -26,7 +26,7 @@ def file_progress(total: int, what: str) -> Iterator[Callable[[Path, float], Non
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sficonv.detect.results import printable
+    from sficonv.pages import printable
 
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -7,13 +7,13 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sficonv.detect.detector import Detector
-from sficonv.detect.pictures import AttentionPicture, attention_picture, jpeg_uri
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, printable
+from sficonv.detect.pictures import AttentionPicture, attention_picture
+from sficonv.detect.results import Evidence, FaceScore, ScanResult
+from sficonv.pages import jpeg_uri, page_template
 
 SECTIONS = 100
 """Files shown in full; of more, the rest are lines of the summary table."""
@@ -64,7 +64,7 @@ def write_report(
     sections = [
         _section(-number, result, detector) for _, number, result in sorted(shown, key=lambda e: -e[1])
     ]
-    page = _template().render(
+    page = page_template("sficonv.detect", "report.html.jinja", clock=clock, bytes=_bytes).render(
         created=datetime.now(UTC),
         counts=[(v, WORDS[v], n) for v in ORDER if (n := sum(r.verdict == v for r in plain))],
         rows=[
@@ -218,15 +218,3 @@ def _version() -> str:
     import sficonv
 
     return sficonv.__version__
-
-
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(clock=clock, bytes=_bytes, printable=printable)
-    return environment.from_string(
-        (files("sficonv.detect") / "report.html.jinja").read_text(encoding="utf-8")
-    )

@@ -230,34 +230,6 @@ def reserved(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    """`image` `(H, W, 3)`, made smaller by averaging if its longer side is above `side` pixels.
-
-    Example:
-        >>> shrunk(np.zeros((1000, 500, 3), np.uint8), 100).shape
-        (100, 50, 3)
-    """
-    longer = max(image.shape[:2])
-    if longer <= side:
-        return image
-    import cv2
-
-    height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def printable(text: object) -> str:
-    """`text` with everything a terminal could act on or not encode written as an escape.
-
-    File names come from strangers: they may hold control sequences, line breaks and bytes of no encoding.
-
-    Example:
-        >>> printable("a\\x1b[31m.jpg")
-        'a\\\\x1b[31m.jpg'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
 # A spreadsheet runs a cell that starts like this as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -31,8 +31,9 @@ from sficonv.detect.reading import (
     sharpness,
     whole_image,
 )
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved, shrunk
+from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved
 from sficonv.detect.verdict import judge_tracks, reasons_for_doubt
+from sficonv.pages import shrunk
 
 EVIDENCE_PER_TRACK = 3
 EVIDENCE_PER_FILE = 12

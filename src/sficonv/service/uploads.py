@@ -82,7 +82,7 @@ def store_upload(upload: Any, target: Path, limit: int) -> Literal["image", "vid
 
 def display_name(upload: UploadFile) -> str:
     """What the user calls the file, for showing only: no folders, nothing a terminal or page could act on."""
-    from sficonv.detect.results import printable
+    from sficonv.pages import printable
 
     name = (upload.filename or "file").replace("\\", "/").rpartition("/")[2]
     return printable(name)[:NAME_LENGTH] or "file"

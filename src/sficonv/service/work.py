@@ -129,7 +129,8 @@ def _write_report(result: ScanResult, path: Path, detector: Detector, options: d
 
 def _answer(result: ScanResult, detector: Detector) -> dict[str, Any]:
     """What the page shows: the result, the strongest faces as pictures, the attention on the strongest."""
-    from sficonv.detect.pictures import attention_picture, jpeg_uri
+    from sficonv.detect.pictures import attention_picture
+    from sficonv.pages import jpeg_uri
 
     rank = {track.track: number for number, track in enumerate(result.tracks)}
     evidence = sorted(
