@@ -133,6 +133,7 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     out: str | Path | None = None,
+    report: str | Path | None = None,
     device: str | None = None,
     workers: int = 0,
 ) -> EvaluationResult:
@@ -148,6 +149,7 @@ def evaluate(
         bootstrap: Resamplings of the videos for the intervals; 0 for none.
         seed: Seed of the resampling.
         out: Folder for `metrics.json` and `predictions.parquet`.
+        report: HTML file to write: figures, curves, the worst mistakes with their faces.
         device: `"cpu"`, `"cuda"`, ...; default: a GPU where there is one.
         workers: Processes that decode crops.
 
@@ -199,6 +201,10 @@ def evaluate(
         raise ValueError("give either data (a prepared folder) or predictions (a file of scores)")
     if out is not None:
         result.save(out)
+    if report is not None:
+        from sficonv.evaluation.report import write_report
+
+        write_report(result, report)
     return result
 
 
