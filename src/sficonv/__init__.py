@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sficonv.detect.scan import iter_scan, scan
     from sficonv.errors import DataError, MediaError, SficonvError, WeightsError
     from sficonv.evaluation.evaluate import evaluate
+    from sficonv.evaluation.robustness import robustness
     from sficonv.experiments.reproduce import reproduce
     from sficonv.models import create_model, list_models
     from sficonv.models.checkpoint import load_weights, save_weights
@@ -50,6 +51,7 @@ _HOME = {
     "check": "sficonv.data.check",
     "train": "sficonv.training.train",
     "evaluate": "sficonv.evaluation.evaluate",
+    "robustness": "sficonv.evaluation.robustness",
     "Detector": "sficonv.detect.detector",
     "ScanResult": "sficonv.detect.results",
     "scan": "sficonv.detect.scan",
@@ -90,6 +92,7 @@ __all__ = [
     "load_weights",
     "prepare",
     "reproduce",
+    "robustness",
     "save_weights",
     "scan",
     "serve",

@@ -144,6 +144,11 @@ VERBS = {
         "measure a detector on prepared faces, with intervals",
         "sficonv evaluate --weights run/weights.safetensors --data faces --split test",
     ),
+    "robustness": Verb(
+        "sficonv.evaluation.robustness:robustness",
+        "measure a detector, or two, on prepared faces that were compressed, blurred, shrunk and so on",
+        "sficonv robustness --data faces --weights run/weights.safetensors --levels 1,3,5 --out robust",
+    ),
     "export": Verb(
         "sficonv.deploy.export:export",
         "write a detector as an ONNX or OpenVINO file: image in, P(fake) out",

@@ -68,6 +68,8 @@ def show(answer: Any, options: Mapping[str, Any]) -> None:
                 console.print(Text(_printable_lines(summary)))
             else:
                 console.print(_Printable(summary))
+            if options.get("report"):
+                console.print(Text(f"report: {printable(options['report'])}"))
         case _ if hasattr(answer, "history"):  # of a training: its card holds the rest
             entries = {
                 "metrics": answer.card["metrics"],

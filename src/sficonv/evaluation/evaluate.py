@@ -174,7 +174,7 @@ def evaluate(
         result.provenance["predictions_sha256"] = digest
     elif data is not None and predictions is None:
         manifest = read_manifest(data)
-        rows = _rows_of(manifest, split, str(data))
+        rows = rows_of(manifest, split, str(data))
         if read_index(data) is not None:
             raise DataError(f"{data}: holds shards, which only training reads; name the prepared folder")
         model, card = load_weights(weights)
@@ -321,7 +321,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     return df
 
 
-def _rows_of(manifest: pd.DataFrame, split: str, name: str) -> pd.DataFrame:
+def rows_of(manifest: pd.DataFrame, split: str, name: str) -> pd.DataFrame:
+    """The rows of a split, or of `"all"`; `DataError` where there are none."""
     rows = manifest if split == "all" else manifest[manifest["split"] == split]
     if rows.empty:
         sizes = manifest["split"].value_counts().to_dict()
