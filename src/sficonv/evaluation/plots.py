@@ -1,4 +1,4 @@
-"""The plots of an evaluation, drawn with matplotlib in the colours of the pages. Call them in `plot_style`."""
+"""The plots of an evaluation, drawn by matplotlib in the colours of the pages; call them in `plot_style`."""
 
 from __future__ import annotations
 
@@ -130,7 +130,14 @@ def _draw_corruption(axes: Axes, result: RobustnessResult, kind: str) -> None:
         axes.fill_between(
             levels, [a.low for a in aucs], [a.high for a in aucs], color=colour, alpha=0.15, linewidth=0
         )
-        style = {"marker": MARKS[number], "markersize": 4, "linestyle": "-" if number == 1 else "--"}
-        axes.plot(levels, [a.value for a in aucs], color=colour, label=model.name, **style)
+        axes.plot(
+            levels,
+            [a.value for a in aucs],
+            color=colour,
+            label=model.name,
+            marker=MARKS[number],
+            markersize=4,
+            linestyle="-" if number == 1 else "--",
+        )
     axes.set(title=kind, xlabel="level (0 = clean)", ylabel="video AUC", ylim=(0, 1.02))
     axes.set_xticks(range(6))

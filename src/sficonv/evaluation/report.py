@@ -118,7 +118,11 @@ def flat(entries: dict[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
 def _methods(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table.to_dict("records"):
         video = Estimate(row["video_auc"], row["video_auc_low"], row["video_auc_high"])
-        yield {**row, "video": video, "frame": Estimate(row["frame_auc"])}
+        yield {
+            **{str(key): value for key, value in row.items()},
+            "video": video,
+            "frame": Estimate(row["frame_auc"]),
+        }
 
 
 def _plots(rows: pd.DataFrame, videos: pd.DataFrame) -> list[tuple[str, Any, str]]:
@@ -167,8 +171,8 @@ def _mistakes(
     for name, table in chosen.items():
         found[name] = []
         for video in table.head(MISTAKES).itertuples():
-            crops = rows[rows["video_id"] == video.video_id]
-            worst = crops.loc[crops["p_fake"].idxmax() if name == "alarms" else crops["p_fake"].idxmin()]
+            crops = rows[rows["video_id"] == video.video_id].sort_values("p_fake", kind="stable")
+            worst: dict[Any, Any] = crops.iloc[[-1 if name == "alarms" else 0]].to_dict("records")[0]
             file = prepared_folder(result.data) / worst["path"]
             try:
                 crop = read_crop(file)

@@ -80,7 +80,8 @@ def robustness(
         weights: A `.safetensors` file with its card, or "default" for the shipped detector.
         weights_b: A second detector, scored on the same damaged crops.
         split: Which rows: "train", "val", "test", or "all".
-        corruptions: Kinds with commas between, or "all": jpeg, h264, blur, noise, resize, saturation, contrast.
+        corruptions: Kinds with commas between (jpeg, h264, blur, noise, resize, saturation, contrast), or
+            "all".
         levels: Levels 1 (slight) to 5 (severe), with commas between.
         max_frames: Most crops of each video, spread evenly over its crops; default: all of them.
         batch_size: Crops per forward pass.
@@ -240,7 +241,7 @@ class _Scorer:
 
 
 class _DamagedCrops(Dataset):
-    """Groups of whole clips, each item a list of `(row, image, error)`; decoded and damaged when asked for."""
+    """Groups of whole clips, decoded and damaged when asked for; an item lists `(row, image, error)`."""
 
     def __init__(
         self, paths: list[str], clips: list[list[int]], damage: Damage, seed: int, batch_size: int
