@@ -4,12 +4,10 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from sficonv.evaluation import evaluate
 from sficonv.evaluation.report import flat, write_report
 from sficonv.evaluation.robustness import robustness
-from sficonv.pages import LIGHT, plot_style, svg_of
 
 EVIL = "<script>alert(1)</script>$x_"
 
@@ -164,27 +162,6 @@ def test_the_page_of_the_robustness_suite(small_faces, detectors, tmp_path):
     assert len(structure.of("svg")) == 2
     assert page.count("<tr") == 6
     assert str(result.cells[-1].auc) in page
-
-
-# Parts of pages
-
-
-def test_a_plot_follows_the_page_and_escapes_its_texts():
-    def drawn():
-        with plot_style():
-            figure = Figure()
-            axes = figure.subplots()
-            axes.plot([0, 1], color=LIGHT["p1"], marker="o", label=EVIL)
-            axes.legend()
-            return svg_of(figure, "one", EVIL)
-
-    svg = drawn()
-    assert svg == drawn()
-    Structure(svg)
-    assert "var(--p1)" in svg
-    assert LIGHT["p1"] not in svg
-    assert "<script" not in svg
-    assert svg.count("&lt;script&gt;alert(1)&lt;/script&gt;$x_") == 2
 
 
 def test_nested_entries_are_flattened():

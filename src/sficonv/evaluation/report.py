@@ -170,9 +170,9 @@ def _mistakes(
     found: dict[str, list[Mistake]] = {}
     for name, table in chosen.items():
         found[name] = []
-        for video in table.head(MISTAKES).itertuples():
-            crops = rows[rows["video_id"] == video.video_id].sort_values("p_fake", kind="stable")
-            worst: dict[Any, Any] = crops.iloc[[-1 if name == "alarms" else 0]].to_dict("records")[0]
+        for video in table.head(MISTAKES).to_dict("records"):
+            crops = rows[rows["video_id"] == video["video_id"]].sort_values("p_fake", kind="stable")
+            worst = crops.iloc[[-1 if name == "alarms" else 0]].to_dict("records")[0]
             file = prepared_folder(result.data) / worst["path"]
             try:
                 crop = read_crop(file)
@@ -181,9 +181,9 @@ def _mistakes(
                 continue
             found[name].append(
                 Mistake(
-                    str(video.video_id),
+                    str(video["video_id"]),
                     str(worst.get("method") or ("fake" if worst["label"] else "real")),
-                    float(video.p_fake),
+                    float(video["p_fake"]),
                     float(worst["p_fake"]),
                     jpeg_uri(crop, side=SIDE),
                     attention(crop) if attention else None,

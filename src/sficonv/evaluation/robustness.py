@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import get_args
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 import sficonv
-from sficonv.data.corruptions import CORRUPTIONS, LEVELS, corrupt_clip
-from sficonv.data.dataset import read_crop, to_tensor
-from sficonv.data.manifest import atomic_file, manifest_hash, prepared_folder, read_manifest, read_protocol
-from sficonv.errors import DataError, SficonvError
+from sficonv.data.corruptions import CORRUPTIONS, LEVELS
+from sficonv.data.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.errors import DataError
 from sficonv.evaluation import bootstrap_intervals, compute_metrics, frame_to_video
+from sficonv.evaluation.damaged import Damage, Scorer, scored_cells
 from sficonv.evaluation.evaluate import Split, rows_of
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.result import Estimate
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
-from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
-from sficonv.models.config import to_input
-
-CLIP = 64
-"""Most crops in one H.264 clip: bounds the memory of a video with very many."""
-_FORMAT = 1  # of the files of scores; another number makes them be computed anew
-
-
-class Damage(NamedTuple):
-    """One cell of the table: a kind of corruption and its level, 0 for the clean data."""
-
-    kind: str
-    level: int
-
-    @property
-    def strength(self) -> float | None:
-        """The number behind the level, `None` for the clean data."""
-        return CORRUPTIONS[self.kind].strengths[self.level - 1] if self.level else None
 
 
 def robustness(
@@ -119,7 +93,7 @@ def robustness(
         )
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     files = {"A": weights} if weights_b is None else {"A": weights, "B": weights_b}
-    models = [_Scorer.load(letter, file, where) for letter, file in files.items()]
+    models = [Scorer.load(letter, file, where) for letter, file in files.items()]
     damages = [Damage(CLEAN, 0)] + [Damage(kind, level) for kind in kinds for level in strengths]
     digest = manifest_hash(rows)
     folder = None if out is None else Path(out) / "scores"
@@ -127,7 +101,9 @@ def robustness(
         folder.mkdir(parents=True, exist_ok=True)
     cells: list[RobustnessCell] = []
     unreadable: pd.DataFrame | None = None
-    work = _scored(models, rows, prepared_folder(data), damages, digest, folder, seed, batch_size, workers)
+    work = scored_cells(
+        models, rows, prepared_folder(data), damages, digest, folder, seed, batch_size, workers
+    )
     for damage, model, scores in work:
         if unreadable is None:
             unreadable = scores[scores["error"] != ""]
@@ -187,168 +163,6 @@ def spread(rows: pd.DataFrame, most: int | None) -> pd.DataFrame:
     return rows[kept.reindex(rows.index)].reset_index(drop=True)
 
 
-def clips_of(rows: pd.DataFrame) -> list[list[int]]:
-    """Positions of the rows that form one clip: one face of one video in order of time, at most `CLIP`.
-
-    Faces are told apart by `track` where there is one, else by `face`.
-
-    Example:
-        >>> clips_of(pd.DataFrame({"video_id": list("aba"), "frame": [5, 0, 1], "face": 0}))
-        [[2, 0], [1]]
-    """
-    face = rows["face"]
-    if "track" in rows.columns:
-        face = rows["track"].where(rows["track"] >= 0, -1 - rows["face"])
-    table = pd.DataFrame({"video": rows["video_id"].to_numpy(), "face": face.to_numpy()})
-    table["frame"] = rows["frame"].to_numpy()
-    table = table.sort_values(["video", "face", "frame"], kind="stable")
-    whole = [group.index.tolist() for _, group in table.groupby(["video", "face"], sort=True)]
-    return [clip[start : start + CLIP] for clip in whole for start in range(0, len(clip), CLIP)]
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """A detector with what identifies it."""
-
-    name: str
-    file: str | Path
-    card: dict[str, Any]
-    network: nn.Module
-    temperature: float
-    device: str
-    sha256: str
-
-    @classmethod
-    def load(cls, letter: str, file: str | Path, device: str) -> _Scorer:
-        network, card = load_weights(file)
-        temperature, _ = read_calibration(card)
-        sha256 = hashlib.sha256(resolve_weights(file).read_bytes()).hexdigest()
-        name = f"{letter}: {card.get('model')}"
-        return cls(name, file, card, network.to(device).eval(), temperature, device, sha256)
-
-    def key(self, damage: Damage, rows_hash: str, seed: int) -> str:
-        """Identifies the scores of a cell: they change with any of this and with nothing else."""
-        parts = [_FORMAT, self.sha256, self.card, rows_hash, *damage, damage.strength, seed]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
-
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[Tensor]) -> np.ndarray:
-        """P(fake) `(N,)` of uint8 images `(3, H, W)`, each of any size."""
-        config: Any = self.network.config
-        x = torch.cat([to_input(image[None].to(self.device), config) for image in images])
-        logits = self.network(x).double() / self.temperature
-        return logits.softmax(dim=1)[:, 1].cpu().numpy()
-
-
-class _DamagedCrops(Dataset):
-    """Groups of whole clips, decoded and damaged when asked for; an item lists `(row, image, error)`."""
-
-    def __init__(
-        self, paths: list[str], clips: list[list[int]], damage: Damage, seed: int, batch_size: int
-    ) -> None:
-        self.paths, self.damage, self.seed = paths, damage, seed
-        self.groups: list[list[list[int]]] = []
-        room = 0
-        for clip in clips:
-            if room < len(clip):
-                self.groups.append([])
-                room = batch_size
-            self.groups[-1].append(clip)
-            room -= len(clip)
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int) -> list[tuple[int, Tensor | None, str]]:
-        return [entry for clip in self.groups[index] for entry in self._clip(clip)]
-
-    def _clip(self, clip: list[int]) -> Iterator[tuple[int, Tensor | None, str]]:
-        read: list[tuple[int, np.ndarray]] = []
-        for row in clip:
-            try:
-                read.append((row, read_crop(self.paths[row])))
-            except (SficonvError, OSError) as error:
-                yield row, None, str(error)
-        for _, part in groupby(read, key=lambda entry: entry[1].shape):  # one clip has one size
-            numbers, images = zip(*part, strict=True)
-            if self.damage.level:
-                images = tuple(corrupt_clip(images, self.damage.kind, self.damage.level, self.seed))
-            yield from ((row, to_tensor(image), "") for row, image in zip(numbers, images, strict=True))
-
-
-def _scored(
-    models: list[_Scorer],
-    rows: pd.DataFrame,
-    root: Path,
-    damages: list[Damage],
-    rows_hash: str,
-    folder: Path | None,
-    seed: int,
-    batch_size: int,
-    workers: int,
-) -> Iterator[tuple[Damage, _Scorer, pd.DataFrame]]:
-    """The scores of every cell, in order; those on disk are read, the others computed and written."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    paths = [str(root / path) for path in rows["path"]]
-    clips = clips_of(rows)
-    there = {
-        (damage, model.name): _read_scores(_file(folder, damage, model.key(damage, rows_hash, seed)), rows)
-        for damage in damages
-        for model in models
-    }
-    missing = {damage: [m for m in models if there[damage, m.name] is None] for damage in damages}
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=len(rows) * sum(bool(some) for some in missing.values()))
-        for damage in damages:
-            if judges := missing[damage]:
-                progress.update(task, description=f"{damage.kind} {damage.level or ''}")
-                crops = _DamagedCrops(paths, clips, damage, seed, batch_size)
-                columns_of = {model.name: np.full(len(rows), math.nan) for model in judges}
-                errors = np.full(len(rows), "", dtype=object)
-                for batch in DataLoader(crops, batch_size=None, num_workers=workers, collate_fn=_as_is):
-                    for row, _, error in batch:
-                        errors[row] = error
-                    good = [(row, image) for row, image, _ in batch if image is not None]
-                    for start in range(0, len(good), batch_size):
-                        numbers, images = zip(*good[start : start + batch_size], strict=True)
-                        for model in judges:
-                            columns_of[model.name][list(numbers)] = model(images)
-                    progress.advance(task, len(batch))
-                for model in judges:
-                    scores = pd.DataFrame({"path": rows["path"], "p_fake": columns_of[model.name]})
-                    there[damage, model.name] = scores = scores.assign(error=errors)
-                    if file := _file(folder, damage, model.key(damage, rows_hash, seed)):
-                        with atomic_file(file) as temporary:
-                            scores.to_parquet(temporary, index=False)
-            for model in models:
-                found = there.pop((damage, model.name))
-                assert found is not None
-                yield damage, model, found
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _file(folder: Path | None, damage: Damage, key: str) -> Path | None:
-    return None if folder is None else folder / f"{damage.kind}-{damage.level}-{key}.parquet"
-
-
-def _read_scores(file: Path | None, rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The scores of a finished cell, or `None` where they are missing, damaged or of other rows."""
-    if file is None or not file.is_file():
-        return None
-    try:
-        scores = pd.read_parquet(file, columns=["path", "p_fake", "error"])
-    except (OSError, ValueError):
-        return None
-    return scores if scores["path"].tolist() == rows["path"].tolist() else None
-
-
 def _cell(
     damage: Damage, model: str, rows: pd.DataFrame, scores: pd.DataFrame, bootstrap: int, seed: int
 ) -> RobustnessCell:
@@ -363,7 +177,7 @@ def _cell(
 
 
 def _remarks(
-    models: list[_Scorer], manifest: pd.DataFrame, rows: pd.DataFrame, split: str, data: str | Path
+    models: list[Scorer], manifest: pd.DataFrame, rows: pd.DataFrame, split: str, data: str | Path
 ) -> tuple[list[str], list[str]]:
     protocol = read_protocol(data)
     found: tuple[dict[str, None], dict[str, None]] = ({}, {})
