@@ -117,8 +117,22 @@ def test_from_pretrained_scores_like_the_model(tmp_path):
     crop = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
     with torch.inference_mode():
         expected = model(detector.to_batch([crop])).softmax(dim=1)[:, 1]
-    np.testing.assert_allclose(detector.scores([crop]), expected, atol=1e-6)
+    np.testing.assert_allclose(detector.scores([crop]), expected, atol=1e-5)
     assert detector.name == "sfic_efficientnet_lite0"
+
+
+@pytest.mark.parametrize("name", ["f3net", "m2tr", "meso_inception4", "sfic_mobilenetv1", "srm"])
+def test_on_a_cpu_scores_come_from_a_folded_copy_of_any_model(tmp_path, name):
+    from sficonv.nn.fold import FoldedModel
+
+    torch.manual_seed(0)
+    detector = Detector.from_pretrained(save_weights(tmp_path / "w", create_model(name)), device="cpu")
+    crops = list(np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        expected = detector.model(detector.to_batch(crops)).softmax(dim=1)[:, 1]
+    np.testing.assert_allclose(detector.scores(crops), expected, atol=1e-5)
+    assert isinstance(detector._judge, FoldedModel)
+    assert not isinstance(detector.model, FoldedModel)  # attention maps need its gradients
 
 
 def test_a_call_judges_a_file_or_an_image(detector, media):
