@@ -122,7 +122,7 @@ def test_from_pretrained_scores_like_the_model(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["f3net", "m2tr", "meso_inception4", "sfic_mobilenetv1", "srm"])
-def test_on_a_cpu_scores_come_from_a_folded_copy_of_any_model(tmp_path, name):
+def test_on_a_cpu_scores_come_from_a_folded_copy_where_the_model_can_be_traced(tmp_path, name):
     from sficonv.nn.fold import FoldedModel
 
     torch.manual_seed(0)
@@ -131,7 +131,8 @@ def test_on_a_cpu_scores_come_from_a_folded_copy_of_any_model(tmp_path, name):
     with torch.inference_mode():
         expected = detector.model(detector.to_batch(crops)).softmax(dim=1)[:, 1]
     np.testing.assert_allclose(detector.scores(crops), expected, atol=1e-5)
-    assert isinstance(detector._judge, FoldedModel)
+    traceable = name != "srm"  # it looks at the values of its input
+    assert isinstance(detector._judge, FoldedModel) == traceable
     assert not isinstance(detector.model, FoldedModel)  # attention maps need its gradients
 
 

@@ -141,3 +141,12 @@ def test_no_results_at_all(detector, tmp_path):
 )
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+def test_false_alarms_of_the_card_are_shown(detector, media, tmp_path):
+    assert "real faces forged" not in page_of(detector, media / "face.jpg", tmp_path)[0]
+    rates = {"items": 150, "called_fake": 0.16, "called_fake_95": [0.11, 0.227], "uncertain": 0.38}
+    detector.card["false_alarms"] = {"<CelebA>": rates}
+    page, _ = page_of(detector, media / "face.jpg", tmp_path)
+    cells = re.findall(r"<td[^>]*>([^<]*)", page.partition("&lt;CelebA&gt;")[2].partition("</tr>")[0])
+    assert cells == ["16 %", "11 to 23 %", "38 %", "150"]

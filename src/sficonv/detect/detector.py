@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from sficonv.detect.alarms import FalseAlarms
     from sficonv.detect.results import ScanResult
 
 Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
@@ -33,7 +34,7 @@ class Detector:
             `calibration.uncertain` (the band `[lo, hi]` of P(fake) in which no verdict is given, default
             `[0.35, 0.65]`), `crop` (how faces were cut for training: `margin`, side of the square relative
             to the longer side of the face box, default 1.3; `size` in pixels, 16 to 2048, default 256),
-            `limits`.
+            `limits`, `false_alarms` (see `sficonv.detect.alarms`).
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one.
         batch_size: Most crops in one forward pass; on a CPU never more than 4.
 
@@ -78,8 +79,8 @@ class Detector:
 
         Args:
             weights: A `.safetensors` file with its `.json` card beside it, `"default"` for the shipped
-                detector, or what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file
-                (OpenVINO).
+                detector, `owner/name` for a repository of the Hugging Face Hub that holds such a pair, or
+                what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file (OpenVINO).
             device: As for `Detector`; exported files run on the CPU.
             batch_size: As for `Detector`.
 
@@ -92,9 +93,10 @@ class Detector:
         if Path(weights).suffix in (".onnx", ".xml"):
             return ExportedDetector(Path(weights), device=device, batch_size=batch_size)
 
-        model, card = load_weights(weights)
+        path = resolve_weights(weights)
+        model, card = load_weights(path)
         detector = cls(model, card, device=device, batch_size=batch_size)
-        detector.weights = resolve_weights(weights)
+        detector.weights = path
         if detector.device.type == "cpu":
             detector._judge = _folded(model)
         return detector
@@ -138,6 +140,13 @@ class Detector:
     def limits(self) -> tuple[str, ...]:
         """What the model card says about where the detector should not be trusted."""
         return tuple(str(limit) for limit in self.card.get("limits", ()))
+
+    @property
+    def false_alarms(self) -> tuple[FalseAlarms, ...]:
+        """How often it calls real faces of several sets forged, as far as the model card says it."""
+        from sficonv.detect.alarms import read_false_alarms
+
+        return read_false_alarms(self.card)
 
     def to_batch(self, crops: list[np.ndarray]) -> Tensor:
         """Preprocess face crops exactly as in training.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sficonv.errors import WeightsError
 from sficonv.models.config import MIN_SIZE
+from sficonv.models.hub import fetch, is_repository
 from sficonv.models.registry import create_model
 
 FORMAT = "sficonv/1"
@@ -111,7 +112,9 @@ def read_card(path: str | Path) -> dict[str, Any]:
 
 
 def resolve_weights(path: str | Path) -> Path:
-    """The `.safetensors` file that `path` means (`"default"`, or a file with that suffix).
+    """The `.safetensors` file that `path` means: a file with that suffix, `"default"`, or `owner/name`.
+
+    `owner/name` is a repository of the Hugging Face Hub (`sficonv.models.hub`); only that needs a network.
 
     Raises:
         WeightsError: If it is missing, empty, or a pickle (`.pt`, `.pth`, `.pkl`, `.ckpt`): those can run
@@ -119,6 +122,8 @@ def resolve_weights(path: str | Path) -> Path:
     """
     if str(path) == DEFAULT:
         return default_weights()
+    if is_repository(path):
+        return fetch(str(path))
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
@@ -134,7 +139,8 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     """Build the model a weights file was saved from, in eval mode, with its card.
 
     Args:
-        path: A `.safetensors` file with its card beside it, or `"default"` for the shipped detector.
+        path: A `.safetensors` file with its card beside it, `"default"` for the shipped detector, or
+            `owner/name`, a repository of the Hugging Face Hub.
 
     Returns:
         The model (float32, eval mode) and the card.
