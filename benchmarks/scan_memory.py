@@ -3,8 +3,8 @@
     python benchmarks/scan_memory.py [--hours 2]
 
 The long video repeats a few frames of a moving photograph, so that it is made quickly. Every scan runs in a
-process of its own, which tells its peak resident memory when it ends; the first row is a process that loads the
-detector and judges faces, without a video.
+process of its own, which tells its peak resident memory when it ends; the first row is a process that loads
+the detector and judges faces, without a video.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def fetch(repository: str, *, revision: str | None = None) -> Path:
     except Exception as error:  # one class per way in which a network can fail
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(
-            f"{repository}: no such weights file, and no repository of that name of the Hugging Face Hub could "
-            f"be read ({reason}). Without a network, name a .safetensors file or 'default'"
+            f"{repository}: no such weights file, and no repository of that name of the Hugging Face Hub "
+            f"could be read ({reason}). Without a network, name a .safetensors file or 'default'"
         ) from error
     found = [path for path in sorted(folder.glob("*.safetensors")) if path.with_suffix(".json").is_file()]
     if len(found) != 1:
