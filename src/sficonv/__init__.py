@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sficonv.attention.compare import compare_attention
     from sficonv.bench import bench
     from sficonv.data.check import check
     from sficonv.data.inspection import inspect_source
@@ -57,6 +58,7 @@ _HOME = {
     "scan": "sficonv.detect.scan",
     "iter_scan": "sficonv.detect.scan",
     "explain": "sficonv.detect.explain",
+    "compare_attention": "sficonv.attention.compare",
     "demo": "sficonv.detect.demo",
     "serve": "sficonv.service.command",
     "export": "sficonv.deploy.export",
@@ -78,6 +80,7 @@ __all__ = [
     "WeightsError",
     "bench",
     "check",
+    "compare_attention",
     "complexity",
     "convert",
     "create_model",

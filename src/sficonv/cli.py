@@ -72,6 +72,13 @@ VERBS = {
         nargs="+",
         metavar="PATH",
     ),
+    "attention": Verb(
+        "sficonv.attention.compare:compare_attention",
+        "measure where a detector looks in the fakes of a data set, beside another detector",
+        "sficonv attention faces --weights sfic.safetensors --against vanilla.safetensors",
+        positional="data",
+        metavar="DIR",
+    ),
     "demo": Verb(
         "sficonv.detect.demo:demo",
         "forge a photograph and a video, scan both and write a report, without any data of yours",
@@ -238,7 +245,10 @@ def _is_first() -> bool:
 
 
 def _spelled_out(argv: list[str]) -> list[str]:
-    """`prepare --check DIR` is another spelling of `check DIR`."""
+    """`prepare --check DIR` is another spelling of `check DIR`, `explain --data DIR` of `attention DIR`."""
+    if argv[:1] == ["explain"] and any(re.match("--data(=|$)", word) for word in argv):
+        words = [word.removeprefix("--data=") for word in argv[1:] if word != "--data"]
+        return ["attention", *words]
     if argv[:1] != ["prepare"] or not any(re.match("--check(=|$)", word) for word in argv):
         return argv
     words = [word.removeprefix("--check=") for word in argv[1:] if word != "--check"]

@@ -1,0 +1,205 @@
+"""Does SFIConv expand the attention of a detector (the paper's figure 5)? Writes docs/attention.md.
+
+    python benchmarks/attention.py PREPARED --out runs/attention
+
+Trains vanilla networks and their SFIC forms alike on the FaceForensics++ crops (PREPARED/ffpp, see the README
+of this folder) and measures where they look in fakes of people they have never seen: the FaceForensics++
+validation identities and Celeb-DF (PREPARED/celebdf), and in self-blended faces of Celeb-DF, whose forged
+region is known. Finished runs are not repeated. The pictures stay in --out: they show people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sficonv import compare_attention, train
+from sficonv.data.manifest import read_manifest, write_manifest
+from small_data import write_between
+
+MARKS = ("<!-- attention: written by benchmarks/attention.py -->", "<!-- end of attention -->")
+PAIRS = {  # vanilla, SFIC, whether they start from ImageNet weights
+    "lite0": ("efficientnet_lite0", "sfic_efficientnet_lite0", True),
+    "resnet26": ("resnet26", "sfic_resnet26", False),
+}
+SETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "FF++ val": ("ffpp", {"split": "val"}),
+    "Celeb-DF": ("celebdf", {"split": "test"}),
+    "Celeb-DF, self-blended": ("celebdf", {"split": "test", "self_blend": True}),
+}
+FIGURES = [  # column of the table: map, over how many fakes, number
+    ("P(fake)", "score", 1, "p_fake"),
+    ("FAM area above ½", "FAM", 1, "area_above_half"),
+    ("FAM entropy", "FAM", 1, "entropy"),
+    ("Grad-CAM area above ½", "Grad-CAM", 1, "area_above_half"),
+    ("AFAM of 16 area above ½", "AFAM", 16, "area_above_half"),
+    ("FAM on forged pixels", "FAM", 1, "inside_mask"),
+    ("Grad-CAM on forged pixels", "Grad-CAM", 1, "inside_mask"),
+    ("area of forged pixels", "FAM", 1, "mask_area"),
+]
+SPREAD = ("FAM area above ½", "Grad-CAM area above ½", "AFAM of 16 area above ½")
+
+
+def training_data(args: argparse.Namespace) -> Path:
+    """All training crops of FaceForensics++, and few validation crops: nothing is chosen by them."""
+    folder = args.out / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "crops").is_symlink():
+        (folder / "crops").symlink_to((args.prepared / "ffpp" / "crops").resolve())
+        rows = read_manifest(args.prepared / "ffpp")
+        few = rows[rows["split"] == "val"].drop_duplicates("video_id")
+        write_manifest(folder, pd.concat([rows[rows["split"] == "train"], few]).reset_index(drop=True))
+    return folder
+
+
+def trained(model: str, pretrained: bool, seed: int, args: argparse.Namespace) -> Path:
+    """The weights of one network, trained unless they are there."""
+    folder = args.out / f"{args.steps}x{args.image_size}" / f"{model}-seed{seed}"
+    weights = folder / "weights.safetensors"
+    if not weights.is_file():
+        started = time.time()
+        train(
+            training_data(args),
+            model=model,
+            recipe="finetune",
+            pretrained=pretrained,
+            lr=4e-4 if pretrained else 1e-3,
+            ema_decay=0.0,
+            epochs=1,
+            steps_per_epoch=args.steps,
+            image_size=args.image_size,
+            seed=seed,
+            workers=0,
+            out=folder,
+        )
+        print(model, seed, f"trained in {time.time() - started:.0f} s", flush=True)
+    return weights
+
+
+def measure(pair: str, seed: int, args: argparse.Namespace) -> None:
+    """Compare one vanilla network with its SFIC form on each set."""
+    vanilla, sfic, pretrained = PAIRS[pair]
+    files = {name: trained(name, pretrained, seed, args) for name in (vanilla, sfic)}
+    for name, (folder, options) in SETS.items():
+        out = result_folder(pair, seed, name, args)
+        if not (out / "attention.json").is_file():
+            compare_attention(
+                args.prepared / folder, weights=files[sfic], against=files[vanilla], out=out, **options
+            )
+
+
+def result_folder(pair: str, seed: int, name: str, args: argparse.Namespace) -> Path:
+    key = name.lower().replace(",", "").replace("+", "").replace(" ", "-")
+    return args.out / f"{args.steps}x{args.image_size}" / f"{pair}-seed{seed}-{key}"
+
+
+def found(pair: str, name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What was measured with each seed."""
+    files = [result_folder(pair, seed, name, args) / "attention.json" for seed in args.seeds]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
+def row_of(result: dict[str, Any], kind: str, of: int, number: str) -> dict[str, Any] | None:
+    for row in result["numbers"]:
+        if (row["map"], row["average_of"], row["number"]) == (kind, of, number):
+            return row
+    return None
+
+
+def difference(row: dict[str, Any]) -> str:
+    value, low, high = (row[f"difference_{part}"] for part in ("value", "low", "high"))
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def table(args: argparse.Namespace) -> tuple[list[str], dict[str, list[int]]]:
+    """Markdown rows, and for each measure of spread: differences above, around and below 0."""
+    lines = ["| networks | fakes | number | vanilla | SFIC | difference by seed |", "|---" * 6 + "|"]
+    verdicts: dict[str, list[int]] = {title: [0, 0, 0] for title in SPREAD}
+    for pair in args.pairs:
+        for name in SETS:
+            results = found(pair, name, args)
+            for title, *key in FIGURES:
+                rows = [row for result in results if (row := row_of(result, *key)) is not None]  # type: ignore[arg-type]
+                if not rows:
+                    continue
+                if title in SPREAD:
+                    for row in rows:
+                        side = 0 if row["difference_low"] > 0 else 2 if row["difference_high"] < 0 else 1
+                        verdicts[title][side] += 1
+                means = [np.mean([row[column] for row in rows]) for column in ("against_value", "value")]
+                apart = "" if title == "area of forged pixels" else "; ".join(map(difference, rows))
+                where = f"{name} ({len(results[0]['images'])})"
+                lines.append(
+                    f"| {PAIRS[pair][0]} | {where} | {title} | {means[0]:.3f} | {means[1]:.3f} | {apart} |"
+                )
+    return lines, verdicts
+
+
+def conclusion(verdicts: dict[str, list[int]]) -> list[str]:
+    """What the differences say, in words."""
+    lines = []
+    for title, (above, around, below) in verdicts.items():
+        lines.append(
+            f"- {title}: SFIC is wider in {above} of {above + around + below} comparisons, narrower in "
+            f"{below}; in {around} the limits of the difference hold 0."
+        )
+    total = np.sum(list(verdicts.values()), axis=0)
+    if total[2] == 0 and total[0] > total[1]:
+        verdict = "The expanded attention of the paper's figure 5 shows in these numbers."
+    elif total[0] == 0 and total[2] > total[1]:
+        verdict = "The numbers show the opposite of the expanded attention of the paper's figure 5."
+    else:
+        verdict = (
+            "The expanded attention of the paper's figure 5 does not show consistently in these numbers: it "
+            "depends on the network, the seed, the fakes and the measure."
+        )
+    return [*lines, "", verdict + " These are small networks after a short training, not the paper's."]
+
+
+def budget_text(args: argparse.Namespace) -> str:
+    return (
+        f"Each network: {args.steps} steps of 32 crops at {args.image_size} px of the FaceForensics++ "
+        "training split, recipe `finetune`, one epoch, nothing selected; seeds "
+        f"{', '.join(map(str, args.seeds))}. EfficientNet-Lite0 starts from ImageNet weights, ResNet26 from "
+        "scratch. vanilla and SFIC: means over the seeds; difference: SFIC minus vanilla with its limits, as "
+        "`sficonv attention` prints them, for each seed. In brackets behind the fakes: how many, one of each "
+        f"video. Machine: {platform.machine()}, {platform.system()}, {os.cpu_count()} CPU cores; torch "
+        f"{version('torch')}, timm {version('timm')}."
+    )
+
+
+def main() -> None:
+    """Train and measure, and write the block after each comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/attention"))
+    parser.add_argument("--document", type=Path, default=Path("docs/attention.md"))
+    parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--image-size", type=int, default=128)
+    args = parser.parse_args()
+    logging.getLogger("sficonv").setLevel(logging.ERROR)
+    for seed in args.seeds:
+        for pair in args.pairs:
+            measure(pair, seed, args)
+            lines, verdicts = table(args)
+            write_between(
+                args.document, MARKS, [budget_text(args), "", *lines, "", *conclusion(verdicts), ""]
+            )
+
+
+if __name__ == "__main__":
+    main()
