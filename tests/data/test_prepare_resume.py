@@ -130,6 +130,36 @@ def test_folders_that_are_not_ours_are_left_alone(photos: Path, tmp_path: Path) 
         prepare(tmp_path / "missing", tmp_path / "out")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_second_run_leaves_the_folder_to_the_first(photos: Path, tmp_path: Path) -> None:
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(RUN)
+    command = [sys.executable, str(script), str(photos), str(out)]
+    first = subprocess.Popen(command, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (out / "prepare.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        first.send_signal(signal.SIGSTOP)
+        assert first.poll() is None, "the run was over before it could be held"
+        before = sorted(path.as_posix() for path in out.rglob("*.json"))
+        for resume in (True, False):
+            with pytest.raises(DataError, match=rf"^{out}: another run of prepare is writing"):
+                prepare(photos, out, frames=3, size=64, workers=0, resume=resume)
+        assert set(before) <= {path.as_posix() for path in out.rglob("*.json")}
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait(timeout=60)
+    assert prepare(photos, out, frames=3, size=64, workers=0).crops == 6  # a killed run holds nothing
+    subprocess.run(command, check=True, timeout=120)  # nor does one that is done
+
+
+def test_a_lock_without_its_run_is_no_hindrance(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.prepare.lock").touch()
+    assert prepare(photos, tmp_path / "out", size=64, workers=0).crops == 6
+
+
 def contents(out: Path) -> dict[str, bytes]:
     """What a prepared folder holds for its user: crops, manifest and problems."""
     files = [*out.glob("crops/**/*"), *out.glob("*.parquet"), out / "problems.csv"]

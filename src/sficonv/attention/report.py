@@ -15,14 +15,14 @@ from sficonv.attention.statistics import Interval
 if TYPE_CHECKING:
     from rich.console import Group
 
-MEANINGS = {
-    "p_fake": "mean P(fake)",
-    "area_above_half": "area above one half",
+SHORT = {
+    "p_fake": "P(fake)",
+    "area_above_half": "area > 1/2",
     "entropy": "entropy",
-    "centre_x": "centre, from the left",
-    "centre_y": "centre, from the top",
-    "inside_mask": "share on forged pixels",
-    "mask_area": "area of these pixels",
+    "centre_x": "centre x",
+    "centre_y": "centre y",
+    "inside_mask": "inside mask",
+    "mask_area": "mask area",
 }
 
 
@@ -94,21 +94,6 @@ class AttentionReport:
             raise KeyError((kind, number, average_of, column))
         return Interval(*(float(rows.iloc[0][f"{prefix}{part}"]) for part in Interval._fields))
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """The cells of the table: map, number, and one for each detector and their difference."""
-        columns = ("", "against", "difference") if len(self.labels) > 1 else ("",)
-        cells = []
-        for row in self.numbers.to_dict("records"):
-            kind, of, number = row["map"], int(row["average_of"]), row["number"]
-            name = f"{kind} of {of}" if kind == "AFAM" else f"{kind}, mean of {row['fakes']}"
-            figures = (str(self.get(kind, number, of, column)) for column in columns)
-            cells.append((name, MEANINGS[number], *figures))
-        return cells
-
-    def headings(self) -> tuple[str, ...]:
-        """What stands above the columns of `rows`."""
-        return ("map", "number", *self.labels, *(["difference"] if len(self.labels) > 1 else []))
-
     def summary(self) -> Group:
         """Table and remarks for a terminal (a rich renderable)."""
         from rich.console import Group
@@ -117,16 +102,25 @@ class AttentionReport:
         from rich.text import Text
 
         made = "self-blended faces" if self.self_blend else "fakes"
-        title = (
+        about = (
             f"{len(self.images)} {made} of {self.footage} people's footage, {self.data}, split {self.split}"
         )
-        table = Table(*map(escape, self.headings()))
-        for cells in self.rows():
-            table.add_row(*(Text(cell) for cell in cells))
+        columns = ("", "against", "difference") if len(self.labels) > 1 else ("",)
+        table = Table(
+            "", *map(escape, [*self.labels, "difference"][: len(columns)]), box=None, pad_edge=False
+        )
+        shown = ""
+        for row in self.numbers.to_dict("records"):
+            kind, of, number = row["map"], int(row["average_of"]), row["number"]
+            title = f"{kind} of {of}" if kind == "AFAM" else f"{kind} ({row['fakes']})"
+            if title != shown:
+                table.add_row(Text(title, style="bold"))
+                shown = title
+            table.add_row(SHORT[number], *(str(self.get(kind, number, of, column)) for column in columns))
         limits = Text(
-            "limits: of means 95 % bootstrap intervals over footage, of AFAM the middle 95 % of averages "
-            "over other fakes",
+            "limits: of means (over so many fakes) 95 % bootstrap intervals over footage, of AFAM the "
+            "middle 95 % of averages over other fakes",
             style="dim",
         )
         notes = [Text(f"note: {note}", style="dim") for note in self.notes]
-        return Group(Text(title, style="bold"), table, limits, *notes, Text(f"figure: {self.figure}"))
+        return Group(Text(about, style="bold"), table, limits, *notes, Text(f"figure: {self.figure}"))

@@ -21,7 +21,7 @@ from sficonv.data.near import find_near_duplicates
 from sficonv.data.paper_protocol import paper_sampling
 from sficonv.data.persons import Kept
 from sficonv.data.prepare_report import PROBLEMS_NAME, PrepareReport, Problem
-from sficonv.data.prepared import claim, finished, forget
+from sficonv.data.prepared import claimed, finished, forget
 from sficonv.data.ray_engine import run_items_on_ray
 from sficonv.data.shards import write_shards
 from sficonv.data.source import Source, SourceItem, clean_text, source_key
@@ -122,8 +122,8 @@ def prepare(
         Counts, problems and warnings.
 
     Raises:
-        DataError: Nothing usable in `source`, `out` holds something else or was made with other options,
-            or it cannot be written, or the face detector's network is missing.
+        DataError: Nothing usable in `source`, `out` holds something else, was made with other options, is
+            being written by another run, or cannot be written, or the face detector's network is missing.
         ValueError: An argument out of range.
 
     Example:
@@ -161,25 +161,27 @@ def prepare(
         crop_options = replace(crop_options, every=_paper_frames(found.dataset))
     if found.layout in ("folder", "hff", "df40") and out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{out} lies inside {root}: its crops would be taken for data; choose another folder")
-    claim(out, {"source": str(root.resolve()), **listing, **asdict(crop_options)}, resume)
-
-    names = {source_key(item, root): item for item in found.items}
-    done = {name: part for name in names if (part := finished(out, name, names[name])) is not None}
-    todo = {name: item for name, item in names.items() if name not in done}
-    for name in todo:
-        forget(out, name)
-    resumed = len(done)
-    if engine == "ray":
-        parts = run_items_on_ray(todo, out, crop_options, workers, timeout, address)
-    else:
-        parts = run_items(todo, out, crop_options, workers, timeout)
-    try:
-        for part in _progress(parts, total=len(names), done=resumed):
-            done[part.source] = part
-        report = _finish(found, names, done, out, resumed, split)
-        return replace(report, shards=write_shards(out, shards=shards)) if shards else report
-    except OSError as error:
-        raise DataError(f"{out}: cannot write ({error}); what is done is kept, run again to go on") from error
+    asked = {"source": str(root.resolve()), **listing, **asdict(crop_options)}
+    with claimed(out, asked, resume):
+        names = {source_key(item, root): item for item in found.items}
+        done = {name: part for name in names if (part := finished(out, name, names[name])) is not None}
+        todo = {name: item for name, item in names.items() if name not in done}
+        for name in todo:
+            forget(out, name)
+        resumed = len(done)
+        if engine == "ray":
+            parts = run_items_on_ray(todo, out, crop_options, workers, timeout, address)
+        else:
+            parts = run_items(todo, out, crop_options, workers, timeout)
+        try:
+            for part in _progress(parts, total=len(names), done=resumed):
+                done[part.source] = part
+            report = _finish(found, names, done, out, resumed, split)
+            return replace(report, shards=write_shards(out, shards=shards)) if shards else report
+        except OSError as error:
+            raise DataError(
+                f"{out}: cannot write ({error}); what is done is kept, run again to go on"
+            ) from error
 
 
 def _check_options(options: CropOptions, workers: int | None, timeout: float, shards: int) -> None:

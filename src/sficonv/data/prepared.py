@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from sficonv.data.extract import Part, file_stamp, part_file, read_part, watch_file
 from sficonv.data.forging import original_stem
@@ -18,16 +22,50 @@ from sficonv.errors import DataError
 _FORMAT = 2
 _OPTIONS_NAME = "prepare.json"
 _ANEW = "resume=False (--no-resume)"
+_LOCK_NAME = ".prepare.lock"
 _ATOMIC = (_OPTIONS_NAME, MANIFEST_NAME, PROBLEMS_NAME)
 
 
-def claim(out: Path, options: dict[str, Any], resume: bool) -> None:
-    """Make the folder ours, or see that it is and that nothing else was asked for when it was made."""
-    file = out / _OPTIONS_NAME
+@contextmanager
+def claimed(out: Path, options: dict[str, Any], resume: bool) -> Iterator[None]:
+    """Make the folder ours, or see that it is and that nothing else was asked for when it was made.
+
+    Until the block ends no other run can claim it. The lock is the operating system's and goes with its
+    process, however that ends; the file `.prepare.lock` stays and means nothing by itself.
+
+    Args:
+        out: The folder; made if missing.
+        options: All that decides what comes out.
+        resume: False: empty the folder first.
+
+    Raises:
+        DataError: The folder is somebody else's, in use, of other options, or cannot be written to.
+    """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; name a folder to write to")
-    if out.is_dir() and not file.is_file() and any(not _left_behind(path.name) for path in out.iterdir()):
+    unknown = (path for path in out.iterdir() if not _left_behind(path.name)) if out.is_dir() else ()
+    if not (out / _OPTIONS_NAME).is_file() and any(True for _ in unknown):
         raise DataError(f"{out} is not empty and was not written by prepare; choose another folder")
+    lock = filelock.FileLock(out / _LOCK_NAME, timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise DataError(
+            f"{out}: another run of prepare is writing to this folder; wait until it is done, or choose "
+            "another folder"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{out}: cannot write there ({error})") from error
+    try:
+        _claim(out, options, resume)
+        yield
+    finally:
+        lock.release()
+
+
+def _claim(out: Path, options: dict[str, Any], resume: bool) -> None:
+    file = out / _OPTIONS_NAME
     sweep(out)
     if file.is_file() and not resume:
         clear(out)
@@ -46,7 +84,6 @@ def claim(out: Path, options: dict[str, Any], resume: bool) -> None:
             )
         return
     try:
-        out.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as temporary:
             temporary.write_text(
                 json.dumps({"format": _FORMAT, "options": options}, indent=2), encoding="utf-8"
@@ -66,14 +103,14 @@ def clear(out: Path) -> None:
 
 def sweep(out: Path) -> None:
     """Remove the unfinished files of a run that was killed while it wrote them."""
-    unfinished = [path for path in out.glob(".*") if _left_behind(path.name)]
+    unfinished = [path for path in out.glob(".*") if _left_behind(path.name) and path.name != _LOCK_NAME]
     for file in (*unfinished, *out.glob(".parts/*/.*.json.*")):
         file.unlink(missing_ok=True)
 
 
 def _left_behind(name: str) -> bool:
-    """Whether this is one of our files, half written."""
-    return any(name.startswith(f".{ours}.") for ours in _ATOMIC)
+    """Whether this is one of our files, half written, or the lock of a run that came no further."""
+    return name == _LOCK_NAME or any(name.startswith(f".{ours}.") for ours in _ATOMIC)
 
 
 def finished(out: Path, name: str, item: SourceItem) -> Part | None:
