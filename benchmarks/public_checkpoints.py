@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from publish_detector import replace_between
 from sficonv.data.manifest import read_manifest
-from sficonv.evaluation.evaluate import judge, predict
+from sficonv.evaluation import judge, predict
 from sficonv.models.public import import_meso, import_multitask
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap")

@@ -4,9 +4,9 @@
     python benchmarks/publish_detector.py --restate
 
 Writes `src/sficonv/weights/`, and the figures into docs/results.md and README.md. PREPARED is the folder that
-`default_detector.py` was given, with `celebdf` and `ciplab` besides. Temperature and uncertain band come from
-the validation split of FaceForensics++; Celeb-DF and the other sets are only measured. `--restate` measures
-nothing: it writes the false alarms that the shipped card holds anew, with their intervals.
+`default_detector.py` was given, with `celebdf` and `ciplab` besides. Temperature, uncertain band and
+threshold come from the validation split of FaceForensics++; Celeb-DF and the other sets are only measured.
+`--restate` measures nothing: it writes the false alarms that the shipped card holds anew, with intervals.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from sficonv.data.manifest import read_manifest
-from sficonv.evaluation.calibration import apply_temperature, fit_temperature, uncertain_band
-from sficonv.evaluation.evaluate import judge, predict
-from sficonv.evaluation.metrics import frame_to_video
+from sficonv.evaluation import frame_to_video, judge, predict
+from sficonv.evaluation.calibrate import fit_calibration
+from sficonv.evaluation.calibration import apply_temperature
 from sficonv.models import load_weights, save_weights
 from sficonv.models.checkpoint import read_card
 
@@ -161,7 +161,8 @@ def publish(prepared: Path, weights: Path) -> None:
         return scored(model, prepared, name, split, **where)
 
     val = score("ffpp", "val")
-    temperature = fit_temperature(val["label"].to_numpy(), val["p_fake"].to_numpy())
+    fitted = fit_calibration(val)
+    band = fitted.uncertain
     sets = {
         "FF++ c23, validation identities": val[val["compression"] == "c23"],
         "FF++ c40, validation identities": val[val["compression"] == "c40"],
@@ -175,10 +176,8 @@ def publish(prepared: Path, weights: Path) -> None:
     }
 
     def calibrated(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(p_fake=apply_temperature(rows["p_fake"].to_numpy(), temperature))
+        return rows.assign(p_fake=apply_temperature(rows["p_fake"].to_numpy(), fitted.temperature))
 
-    videos = frame_to_video(calibrated(val))
-    band = uncertain_band(videos["label"].to_numpy(), videos["p_fake"].to_numpy())
     measured = {name: figures(calibrated(rows)) for name, rows in sets.items()}
     per_method = judge(calibrated(val)).per_method
     alarms = {
@@ -191,8 +190,7 @@ def publish(prepared: Path, weights: Path) -> None:
         "metrics": measured,
         "false_alarms": alarms,
         "calibration": {
-            "temperature": round(temperature, 4),
-            "uncertain": list(band),
+            **fitted.entry(),
             "from": "FaceForensics++ validation split, c23 and c40: at most 10 % wrong verdicts per label",
         },
         "limits": limits(measured, alarms),
@@ -210,7 +208,7 @@ def publish(prepared: Path, weights: Path) -> None:
         cells = ["–" if pd.isna(row.get(c)) else f"{row[c]:.3f}" for c in ("c23", "c40")]
         methods.append(f"| {name} | {cells[0]} | {cells[1]} |")
     note = (
-        f"\nTemperature {temperature:.2f}, uncertain band {band[0]:.2f} to {band[1]:.2f}, "
+        f"\nTemperature {fitted.temperature:.2f}, uncertain band {band[0]:.2f} to {band[1]:.2f}, "
         "both from the validation split."
     )
     marks = ("<!-- shipped: written by benchmarks/publish_detector.py -->", "<!-- end of shipped -->")

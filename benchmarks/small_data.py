@@ -130,9 +130,10 @@ def budget_text(args: Any) -> str:
     """What every cell was given, and how it was judged."""
     return (
         f"Budget of each cell: {args.steps} steps of 32 crops (16 pairs) at {args.image_size} px, "
-        f"recipe `finetune`, {args.precision}, one epoch, no selection. Video AUC, mean ± standard deviation over seeds (frame "
-        f"AUC in brackets); {FRAMES_JUDGED} crops per video at most. Machine: {platform.machine()}, "
-        f"{platform.system()}, {os.cpu_count()} CPU cores; torch {version('torch')}, timm {version('timm')}."
+        f"recipe `finetune`, {args.precision}, one epoch, no selection. Video AUC, mean ± standard deviation "
+        f"over seeds (frame AUC in brackets); {FRAMES_JUDGED} crops per video at most. Machine: "
+        f"{platform.machine()}, {platform.system()}, {os.cpu_count()} CPU cores; torch "
+        f"{version('torch')}, timm {version('timm')}."
     )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sficonv.detect.results import ScanResult
     from sficonv.detect.scan import iter_scan, scan
     from sficonv.errors import DataError, MediaError, SficonvError, WeightsError
+    from sficonv.evaluation.calibrate import calibrate
+    from sficonv.evaluation.compare import compare
     from sficonv.evaluation.evaluate import evaluate
     from sficonv.evaluation.robustness import robustness
     from sficonv.experiments.reproduce import reproduce
@@ -53,6 +55,8 @@ _HOME = {
     "train": "sficonv.training.train",
     "evaluate": "sficonv.evaluation.evaluate",
     "robustness": "sficonv.evaluation.robustness",
+    "compare": "sficonv.evaluation.compare",
+    "calibrate": "sficonv.evaluation.calibrate",
     "Detector": "sficonv.detect.detector",
     "ScanResult": "sficonv.detect.results",
     "scan": "sficonv.detect.scan",
@@ -79,8 +83,10 @@ __all__ = [
     "SficonvError",
     "WeightsError",
     "bench",
+    "calibrate",
     "check",
     "compare_attention",
+    "compare",
     "complexity",
     "convert",
     "create_model",

@@ -156,6 +156,19 @@ VERBS = {
         "measure a detector, or two, on prepared faces that were compressed, blurred, shrunk and so on",
         "sficonv robustness --data faces --weights run/weights.safetensors --levels 1,3,5 --out robust",
     ),
+    "compare": Verb(
+        "sficonv.evaluation.compare:compare_files",
+        "compare two detectors on the same videos, with the interval of their difference",
+        "sficonv compare run1/test run2/test",
+        positional="scores",
+        nargs="+",
+        metavar="SCORES",
+    ),
+    "calibrate": Verb(
+        "sficonv.evaluation.calibrate:calibrate",
+        "set temperature, uncertain band and threshold of a detector on the validation split",
+        "sficonv calibrate --weights run/weights.safetensors --data faces --false-alarm-rate 0.01",
+    ),
     "export": Verb(
         "sficonv.deploy.export:export",
         "write a detector as an ONNX or OpenVINO file: image in, P(fake) out",

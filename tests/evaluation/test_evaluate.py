@@ -16,7 +16,7 @@ from torch import nn
 from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation import METRICS, evaluate, judge, predict
-from sficonv.evaluation.evaluate import read_predictions
+from sficonv.evaluation.table import score_file
 from sficonv.models import create_model, save_weights
 from sficonv.models.config import ModelConfig
 
@@ -148,7 +148,7 @@ def test_figures_per_frame_video_and_method(folder, weights):
     result = evaluate("w.safetensors", folder, bootstrap=50)
     assert result.counts == {
         "frames": 18, "videos": 9, "real_frames": 8, "fake_frames": 10, "real_videos": 4, "fake_videos": 5,
-        "unreadable": 0,
+        "unreadable": 0, "empty_videos": 0,
     }  # fmt: skip
     # reals 20 60 100 140 against fakes 90 200 220 30 150: 2 + 4 + 4 + 1 + 4 of 20 pairs
     assert result.video["auc"].value == result.frame["auc"].value == pytest.approx(15 / 20)
@@ -403,11 +403,11 @@ def test_unusable_scores_are_named(tmp_path, columns, message):
 
 def test_unusable_files_of_scores_are_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
-        read_predictions(tmp_path / "none.csv")
+        score_file(tmp_path / "none.csv")
     for name in ("broken.parquet", "empty.csv", "scores.txt"):
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(DataError, match=name):
-            read_predictions(tmp_path / name)
+            score_file(tmp_path / name)
 
 
 def test_a_model_that_answers_with_nan_is_not_left_out_silently(folder):

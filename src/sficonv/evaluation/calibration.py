@@ -1,13 +1,16 @@
-"""Calibration on validation scores: a temperature, and the band in which a score decides nothing."""
+"""Calibration on validation scores: a temperature, the band in which a score decides nothing, a threshold."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.metrics import log_loss
 
-from sficonv.errors import DataError
+from sficonv.errors import DataError, WeightsError
 
 _EDGE = 1e-6  # keeps logits finite
 
@@ -85,3 +88,60 @@ def uncertain_band(
     low = float(np.quantile(p_fake[labels == 1], error, method="lower"))
     high = float(np.quantile(p_fake[labels == 0], 1 - error, method="higher"))
     return round(min(low, 0.5 - narrowest / 2), 4), round(max(high, 0.5 + narrowest / 2), 4)
+
+
+def fit_threshold(labels: np.ndarray, p_fake: np.ndarray, *, false_alarm_rate: float = 0.01) -> float:
+    """The lowest threshold at which at most a wanted share of the real validation items is called fake.
+
+    "Fake" is a score of at least the threshold. Where there are too few reals for the rate, this is a
+    threshold
+    without any false alarm among them, which says little about the rate elsewhere: see `metrics.share` for
+    how little.
+
+    Args:
+        labels: 0 = real, 1 = fake, `(N,)`; from validation data, never from a test set.
+        p_fake: Calibrated scores, `(N,)`.
+        false_alarm_rate: Wanted share of the reals, in [0, 1).
+
+    Returns:
+        A number in (0, 1].
+
+    Raises:
+        DataError: If there is no real item, or so many have a score of 1 that no threshold keeps the rate.
+        ValueError: If the rate is out of range.
+
+    Example:
+        >>> fit_threshold(np.array([0, 0, 0, 1]), np.array([0.1, 0.2, 0.6, 0.9]), false_alarm_rate=0.4)
+        0.200001
+    """
+    if not 0 <= false_alarm_rate < 1:
+        raise ValueError(f"false_alarm_rate must be in [0, 1), got {false_alarm_rate}")
+    reals = np.sort(np.asarray(p_fake, dtype=float)[np.asarray(labels) == 0])[::-1]
+    if not len(reals):
+        raise DataError("a threshold for a false-alarm rate needs validation scores of real faces")
+    allowed = math.floor(false_alarm_rate * len(reals) + 1e-9)  # 0.29 * 100 is a little less than 29
+    threshold = round(math.floor(reals[allowed] * 1e6 + 1) / 1e6, 6)
+    if threshold > 1:
+        raise DataError(
+            f"more than {allowed} of {len(reals)} real validation items score 1: no threshold keeps the "
+            f"false-alarm rate at {false_alarm_rate:g}"
+        )
+    return threshold
+
+
+def read_threshold(card: dict[str, Any]) -> float | None:
+    """The threshold in a model card (`calibration.threshold`), `None` where it has none.
+
+    Raises:
+        WeightsError: If it is no number in [0, 1].
+
+    Example:
+        >>> read_threshold({"calibration": {"threshold": 0.7}})
+        0.7
+    """
+    threshold = (card.get("calibration") or {}).get("threshold")
+    if threshold is None:
+        return None
+    if type(threshold) not in (int, float) or not 0 <= threshold <= 1:  # a bool is an int too
+        raise WeightsError(f"the model card's threshold makes no sense: {threshold!r}")
+    return float(threshold)

@@ -15,7 +15,7 @@ def protocol_remarks(
     manifest: pd.DataFrame,
     rows: pd.DataFrame,
     split: str,
-    card: dict[str, Any],
+    card: dict[str, Any] | None,
     protocol: Protocol | None = None,
 ) -> tuple[list[str], list[str]]:
     """Say what the weights may have seen of the rows they are judged on.
@@ -25,12 +25,18 @@ def protocol_remarks(
         rows: The evaluated rows of it.
         split: Which split they are, or `"all"`.
         card: The model card. Under `data` it may hold hashes of manifests, ids of videos and hashes of crops,
-            at any depth and under any name.
+            at any depth and under any name. `None` for a detector without one.
         protocol: What the split column of the manifest means, if it says so.
 
     Returns:
         Warnings (the figures are doubtful) and notes (what could not be checked).
     """
+    unknown = (
+        "the model card does not say what the weights were"
+        if card is not None
+        else ("nothing says what this detector was")
+    )
+    card = card or {}
     named = dict(_texts(card.get("data") or {}))
     known = set().union(*named.values())
     same = manifest_hash(manifest) in known
@@ -67,9 +73,7 @@ def protocol_remarks(
                     f"under data.{key}: the weights have seen them"
                 )
     if not named:
-        warnings.append(
-            "the model card does not say what the weights were trained on: overlap was not checked"
-        )
+        warnings.append(f"{unknown} trained on: overlap was not checked")
     elif not same:
         notes.append(
             "the model card names other data than this folder; the same faces under other names are not seen"

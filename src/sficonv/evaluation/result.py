@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sficonv.evaluation.metrics import METRICS
+from sficonv.evaluation.table import ScoreTable
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -37,15 +38,19 @@ class EvaluationResult:
     """What was judged, how well it did, how sure that is, and what to doubt.
 
     Args:
-        weights: The weights file; `None` for a file of scores.
-        model: The model's name; `None` for a file of scores.
+        weights: The weights file; `None` for scores from elsewhere.
+        model: The model's name, or the file of a predictor; `None` for a file of scores.
         data: The prepared folder, or the file of scores.
         split: The evaluated split, or `"all"`.
-        counts: `frames`, `videos`, each also `real_` and `fake_`, and `unreadable` (left out).
+        counts: `frames`, `videos`, each also `real_` and `fake_`; `unreadable` rows and `empty_videos` (none
+            of whose rows could be scored) were left out.
         frame: For each name in `METRICS` the figure over face crops. Intervals resample videos.
         video: The same over videos: the mean score of a video's crops against its label.
         per_method: One row per manipulation: its fakes against all reals of the same compression.
-        predictions: The evaluated rows with `p_fake` (`nan` and a reason in `error` where unreadable).
+        operating: Error rates with a threshold, at 0.5 and at that of the model card where it has one: one
+            entry per `level` and `threshold` with `acc`, `bacc`, `tpr` and `fpr`, at video level with exact
+            95 % intervals (`_low`, `_high`).
+        table: The rows that were judged and left out, in memory or still in their file.
         warnings: What makes the figures doubtful: leaks, splits used for selection, rows left out.
         notes: Why a figure is undefined or says less than its name.
         provenance: Versions, hashes and settings that identify the run.
@@ -59,20 +64,29 @@ class EvaluationResult:
     frame: dict[str, Estimate]
     video: dict[str, Estimate]
     per_method: pd.DataFrame
-    predictions: pd.DataFrame
+    operating: list[dict[str, Any]]
+    table: ScoreTable = field(repr=False)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """All rows with `p_fake` (`nan` and a reason in `error` where unreadable).
+
+        Those of a file of scores are read again, all at once: of a large one go through `table.batches()`.
+        """
+        return self.table.whole()
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the predictions as plain JSON types, undefined figures as `None`."""
         figures = {"frame": self.frame, "video": self.video}
-        return _plain(
+        return plain(
             {
                 **{name: getattr(self, name) for name in ("weights", "model", "data", "split", "counts")},
                 **{level: {m: e._asdict() for m, e in values.items()} for level, values in figures.items()},
                 "per_method": self.per_method.to_dict("records"),
-                **{name: getattr(self, name) for name in ("warnings", "notes", "provenance")},
+                **{n: getattr(self, n) for n in ("operating", "warnings", "notes", "provenance")},
             }
         )
 
@@ -85,7 +99,7 @@ class EvaluationResult:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.json").write_text(self.to_json() + "\n", encoding="utf-8")
-        self.predictions.to_parquet(out / "predictions.parquet", index=False)
+        self.table.save(out / "predictions.parquet")
         return out
 
     def summary(self) -> Group:
@@ -95,7 +109,7 @@ class EvaluationResult:
         from rich.text import Text
 
         c = self.counts
-        judged = f"{self.model} ({self.weights})" if self.weights else "scores"
+        judged = f"{self.model} ({self.weights})" if self.weights else self.model or "scores"
         title = f"{judged} on {self.data}, split {self.split}"
         rows = (
             f"{c['videos']} videos ({c['real_videos']} real, {c['fake_videos']} fake), "
@@ -104,6 +118,14 @@ class EvaluationResult:
         figures = Table("metric", "video", "frame", title="figures with 95 % intervals over videos")
         for name in METRICS:
             figures.add_row(name, str(self.video[name]), str(self.frame[name]))
+        rates = Table("threshold", "level", "fakes called fake", "reals called fake", "BACC", "ACC")
+        for rate in self.operating:
+            tpr, fpr = (
+                Estimate(*(rate[f"{name}{edge}"] for edge in ("", "_low", "_high")))
+                for name in ("tpr", "fpr")
+            )
+            shares = (str(Estimate(rate[name])) for name in ("bacc", "acc"))
+            rates.add_row(f"{rate['threshold']:.4g}", rate["level"], str(tpr), str(fpr), *shares)
         methods = Table(
             "method",
             "compression",
@@ -119,7 +141,7 @@ class EvaluationResult:
             methods.add_row(row["method"], row["compression"] or "-", *counts, str(video), str(frame))
         remarks = [Text(f"note: {note}", style="dim") for note in self.notes]
         doubts = [Text(f"warning: {warning}", style="yellow") for warning in self.warnings]
-        return Group(Text(title, style="bold"), Text(rows), figures, methods, *remarks, *doubts)
+        return Group(Text(title, style="bold"), Text(rows), figures, rates, methods, *remarks, *doubts)
 
     def render(self, console: Console | None = None) -> Group:
         """`summary`, printed too where a console is given."""
@@ -129,11 +151,12 @@ class EvaluationResult:
         return tables
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as plain JSON types: no numpy numbers, and `None` for what is not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sficonv.data.corruptions import CORRUPTIONS
-from sficonv.evaluation.result import Estimate, _plain
+from sficonv.evaluation.result import Estimate, plain
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -99,7 +99,7 @@ class RobustnessResult:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types, undefined figures as `None`."""
         cells = [{**asdict(cell), "auc": cell.auc._asdict()} for cell in self.cells]
-        return _plain(
+        return plain(
             {**{name: getattr(self, name) for name in _PLAIN}, "models": self._models(), "cells": cells}
         )
 

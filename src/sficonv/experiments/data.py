@@ -21,7 +21,7 @@ from sficonv.data.manifest import (
 from sficonv.data.masks import MASK
 from sficonv.data.split import PROTOCOLS, SplitOptions
 from sficonv.errors import DataError
-from sficonv.evaluation.evaluate import FEW_VIDEOS
+from sficonv.evaluation.judging import FEW_VIDEOS
 from sficonv.experiments.recipe import DataSet
 
 ProtocolName = Literal["paper", "official", "identity"]

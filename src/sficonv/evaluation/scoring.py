@@ -1,0 +1,189 @@
+"""P(fake) of the face crops of a manifest: by a model of this library, or by anybody's function."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sficonv.data.dataset import FaceCrops
+from sficonv.errors import DataError, SficonvError
+from sficonv.models.config import to_input
+
+Predictor = Callable[[str], float]
+
+
+class _Readable(Dataset):
+    """`FaceCrops` whose unreadable items are an error text instead of an exception."""
+
+    def __init__(self, crops: FaceCrops) -> None:
+        self.crops = crops
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | None, str]:
+        try:
+            return index, self.crops[index][0], ""
+        except (SficonvError, OSError) as error:
+            return index, None, str(error)
+
+
+def _as_list(items: list[Any]) -> list[Any]:
+    return items  # crops may differ in size: they are stacked only after resizing
+
+
+def predict(
+    model: nn.Module,
+    df: pd.DataFrame,
+    root: str | Path,
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    workers: int = 0,
+    temperature: float = 1.0,
+) -> pd.DataFrame:
+    """Score the face crops of a manifest.
+
+    Args:
+        model: Maps `(B, 3, H, W)` to logits `(B, 2)` and carries a `config`; left in the mode it was in.
+        df: Manifest rows (`path`, `label`).
+        root: Folder that `path` is relative to.
+        batch_size: Crops per forward pass.
+        device: Where to compute; the model is moved there. Default: where the model is.
+        workers: Processes that decode crops; 0 decodes in this one.
+        temperature: Divides the logits, as the model card's calibration says.
+
+    Returns:
+        `df` with `p_fake` and `error`. A crop that cannot be read has `p_fake` `nan` and the reason.
+
+    Raises:
+        ValueError: If `batch_size` or `temperature` is not positive.
+
+    Example:
+        >>> scores = predict(model, read_manifest("prepared"), "prepared")  # doctest: +SKIP
+    """
+    if batch_size < 1 or temperature <= 0:
+        raise ValueError(f"batch_size and temperature must be positive, got {batch_size} and {temperature}")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    place = next(model.parameters(), torch.empty(0)).device if device is None else torch.device(device)
+    model.to(place)
+    scores, errors = np.full(len(df), math.nan), np.full(len(df), "", dtype=object)
+    crops = _Readable(FaceCrops(df, root))
+    loader = DataLoader(crops, batch_size=batch_size, num_workers=workers, collate_fn=_as_list)
+    modes = [(module, module.training) for module in model.modules()]
+    console = Console(stderr=True)
+    model.eval()
+    try:
+        with torch.inference_mode(), Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("face crops", total=len(df))
+            for batch in loader:
+                progress.advance(task, len(batch))
+                for index, _, error in batch:
+                    errors[index] = error
+                if good := [(index, image) for index, image, _ in batch if image is not None]:
+                    logits = model(_batch([image.to(place) for _, image in good], model.config)).double()
+                    probabilities = (logits / temperature).softmax(dim=1)[:, 1]
+                    scores[[index for index, _ in good]] = probabilities.cpu().numpy()
+    finally:
+        for module, mode in modes:  # parents come first, so every module ends in its own mode
+            module.train(mode)
+    return df.assign(p_fake=scores, error=errors)
+
+
+def _batch(images: list[Tensor], config: Any) -> Tensor:
+    if len({image.shape for image in images}) == 1:
+        return to_input(torch.stack(images), config)
+    return torch.cat([to_input(image[None], config) for image in images])
+
+
+def predict_with(function: Predictor, df: pd.DataFrame, root: str | Path) -> pd.DataFrame:
+    """Score the face crops of a manifest with anybody's detector.
+
+    Args:
+        function: Takes the path of one crop file and returns P(fake) of it, in [0, 1].
+        df: Manifest rows (`path`, `label`).
+        root: Folder that `path` is relative to.
+
+    Returns:
+        `df` with `p_fake` and `error`. Where `function` raised an exception, `p_fake` is `nan` and `error`
+        says what it was.
+
+    Raises:
+        DataError: If `function` answers with anything but a number in [0, 1]; it names the file.
+
+    Example:
+        >>> scores = predict_with(lambda path: 0.5, read_manifest("prepared"), "prepared")  # doctest: +SKIP
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    scores, errors = np.full(len(df), math.nan), np.full(len(df), "", dtype=object)
+    console = Console(stderr=True)
+    for row, path in enumerate(
+        track(df["path"], "face crops", console=console, disable=not console.is_terminal)
+    ):
+        file = Path(root) / path
+        try:
+            answer = function(str(file))
+        except Exception as error:  # anything may be wrong in code that is not ours: the row is what it costs
+            errors[row] = f"{file}: {type(error).__name__}: {error}"
+            continue
+        scores[row] = _probability(answer, file)
+    return df.assign(p_fake=scores, error=errors)
+
+
+def _probability(answer: Any, file: Path) -> float:
+    try:
+        value = float(answer)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{file}: predict must return one number, got {answer!r}") from error
+    if not 0 <= value <= 1:  # also where it is nan
+        raise DataError(f"{file}: predict must return P(fake) in [0, 1], got {value}")
+    return value
+
+
+def load_predictor(path: str | Path) -> Predictor:
+    """Take the function `predict` from a Python file.
+
+    This runs the file, as `python FILE` would: that is its purpose, so name only files that you trust. What
+    it imports must be importable from where you start.
+
+    Args:
+        path: A `.py` file that defines `predict(path) -> float`, P(fake) of one crop file.
+
+    Raises:
+        DataError: If the file is missing, fails when it is run, or defines no such function.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "half.py"
+        >>> _ = file.write_text("def predict(path):\\n    return 0.5\\n")
+        >>> load_predictor(file)("any.png")
+        0.5
+    """
+    path = Path(path)
+    if not path.is_file() or path.suffix != ".py":
+        raise DataError(
+            f"{path}: no such Python file; --predictor takes a .py file that defines predict(path)"
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # for a .py file there always is one
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise DataError(f"{path}: cannot be run ({type(error).__name__}: {error})") from error
+    if not callable(function := getattr(module, "predict", None)):
+        raise DataError(f"{path}: defines no function predict(path) that returns P(fake) of a crop file")
+    return function
