@@ -92,6 +92,20 @@ def test_the_identity_protocol_depends_on_the_seed_alone(prepared: Path) -> None
     assert split(first.manifest, protocol="leave-one-out", leave_out="FaceSwap").counts
 
 
+def test_by_identity_each_compression_is_in_every_split(prepared: Path) -> None:
+    df = read_manifest(prepared)
+    few = df[df["source_ids"].str[:3].isin(["000", "001", "006", "007", "018", "019"])]
+    strong = few.assign(compression="c40", path="c40/" + few["path"], video_id="c40/" + few["video_id"])
+    write_manifest(prepared, pd.concat([df, strong]))
+    for seed in range(5):
+        rows = read_manifest(split(prepared, protocol="identity", seed=seed).manifest)
+        people = rows.assign(pair=rows["source_ids"].str[:3].astype(int) // 2).groupby("compression")
+        assert people.get_group("c40").groupby("split")["pair"].nunique().to_dict() == dict.fromkeys(
+            ("train", "val", "test"), 1
+        )
+        assert rows.groupby(rows["source_ids"].str[:3].astype(int) // 2)["split"].nunique().max() == 1
+
+
 def test_leave_one_manipulation_out(prepared: Path) -> None:
     report = split(prepared, protocol="leave-one-out", leave_out="FaceSwap")
     rows = read_manifest(report.manifest)

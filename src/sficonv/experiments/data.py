@@ -37,7 +37,7 @@ class Selection:
         folder: The prepared folder they lie in.
         rows: Their manifest; empty where there is a problem.
         protocol: What their splits mean.
-        problem: Why nothing can be trained or tested on them; "" if it can.
+        problem: Why nothing can be trained or tested on them, without the path of this machine; "" if it can.
         lacks: What the paper uses, is not there and can be done without.
         cautions: What makes the figures weak.
         hash: Fingerprint of the rows.
@@ -101,13 +101,15 @@ class Prepared:
         try:
             rows, protocol = self._rows(of)
         except DataError as error:
-            return replace(nothing, problem=str(error))
+            return replace(nothing, problem=str(error).replace(f"{self.root}/", ""))
         if of.compression:
             there = sorted({str(c) for c in rows["compression"] if c})
             rows = rows[rows["compression"] == of.compression]
             if rows.empty:
                 have = f"only {', '.join(there)}" if there else "and none is named in its manifest"
-                return replace(nothing, problem=f"{folder}: no crops of compression {of.compression}, {have}")
+                return replace(
+                    nothing, problem=f"{of.folder}: no crops of compression {of.compression}, {have}"
+                )
         rows = rows[rows["split"].isin(splits)]
         lacks, cautions = [], []
         if of.methods:
@@ -119,7 +121,7 @@ class Prepared:
             gone = [name for label, name in enumerate(("real", "fake")) if label not in counts.index]
             if gone:
                 also = f" ({', '.join(lacks)})" if lacks else ""
-                problem = f"{folder}: no {' and no '.join(gone)} crops in the split {split!r}{also}"
+                problem = f"{of.folder}: no {' and no '.join(gone)} crops in the split {split!r}{also}"
                 return replace(nothing, problem=problem)
             if counts.min() < FEW_VIDEOS:
                 cautions.append(

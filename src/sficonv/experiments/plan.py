@@ -216,7 +216,7 @@ def make_plan(
         size, own = sizes[row_key]
         sized = replace(budget, recipe=budget.recipe.override(image_size=size))
         trainings.append(Training(rows[row_key], used["train", data_name], tuple(served), sized, own))
-    lacks = _grouped((f"{s.folder}: {lack}", s.of.name) for s in seen.values() for lack in s.lacks)
+    lacks = _grouped((f"{s.of.folder}: {lack}", s.of.name) for s in seen.values() for lack in s.lacks)
     leaked = _grouped((text, f"{a} to {b}") for (a, b), texts in leaks.items() for text in texts)
     cautions = _grouped((text, s.of.name) for s in used.values() for text in s.cautions)
     return Plan(
