@@ -125,8 +125,8 @@ def reproduce(
     if plan.problems and not (skip_missing or cells):
         listed = "; ".join(f"({n}) {problem}" for n, problem in enumerate(plan.problems, start=1))
         raise DataError(
-            f"{table}: data is missing in {data}, and nothing was trained. skip_missing (--skip-missing) runs what can "
-            f"be run. Missing: {listed}"
+            f"{table}: data is missing in {data}, and nothing was trained. skip_missing (--skip-missing) "
+            f"runs what can be run. Missing: {listed}"
         )
     return _run(plan, Path(out), bootstrap=bootstrap, accelerator=accelerator, workers=workers)
 
