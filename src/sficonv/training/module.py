@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -88,19 +88,18 @@ class TrainingModule(pl.LightningModule):
         self._log_shared({name: mean.compute() for name, mean in self.losses.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        sums = {}
+        of_all = {}  # those of each device: added up in another order they would be rounded to another mean
         for name, mean in self.losses.items():
-            with mean.sync_context():
-                sums[name] = (mean.mean_value.clone(), mean.weight.clone())
-        checkpoint["epoch_so_far"] = {"first_lr": self.first_lr, "losses": sums}
+            sums = self.all_gather(torch.stack([mean.mean_value, mean.weight]))
+            of_all[name] = cast(Tensor, sums).reshape(-1, 2).cpu()
+        checkpoint["epoch_so_far"] = {"first_lr": self.first_lr, "losses": of_all}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         so_far = checkpoint["epoch_so_far"]
         self.first_lr, self.losses = so_far["first_lr"], {}
-        for name, (value, weight) in so_far["losses"].items():
+        for name, of_all in so_far["losses"].items():
             mean = self.losses[name] = MeanMetric().to(self.device)
-            if self.global_rank == 0:  # the sums are those of all devices
-                mean.update(value.to(self.device) / weight.to(self.device), weight=weight.to(self.device))
+            mean.mean_value, mean.weight = of_all[self.global_rank].to(self.device)
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         images, _, indices = batch
