@@ -143,6 +143,8 @@ class OpenVinoModel(ExportedModel):
         import openvino
 
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if device == "CPU":  # pinned to the first cores, processes would wait for each other there
+            config["ENABLE_CPU_PINNING"] = False
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
