@@ -342,6 +342,9 @@ def test_end_to_end_with_weights_on_disk(folder, tmp_path):
     result = evaluate(path, folder, bootstrap=5, device="cpu")
     assert result.model == "efficientnet_lite0"
     assert 0 <= result.video["auc"].value <= 1
+    again = evaluate(path, folder, bootstrap=5, device="cpu")
+    assert again.to_json() == result.to_json()
+    assert again.predictions.equals(result.predictions)
 
 
 # Anybody's scores

@@ -43,9 +43,10 @@ def evaluate(
     """Judge a detector on a prepared folder, or anybody's scores.
 
     Neither crops nor features are kept, and a file of scores is read in batches: of a row 21 bytes are kept,
-    and of a video its names once. Ten million rows of 100 000 videos take less than 2 GB (measured in
-    `docs/evaluation.md`). With `data`, the manifest is a table in memory too. Beyond 50 000 different scores
-    the intervals (only those) take neighbouring scores together; a note then says how much that can matter.
+    and of a video its names once. Ten million rows of 100 000 videos take less than 2 GB beyond what the
+    libraries take (measured in `docs/evaluation.md`). With `data`, the manifest is a table in memory too.
+    Beyond 50 000 different scores the intervals (only those) take neighbouring scores together; a note then
+    says how much that can matter.
 
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
