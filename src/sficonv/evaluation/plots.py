@@ -111,9 +111,11 @@ def corruption_overview(result: RobustnessResult) -> Figure:
     columns = min(4, len(result.kinds) + 1)
     rows = math.ceil((len(result.kinds) + 1) / columns)
     figure = Figure(figsize=(2.6 * columns, 2.5 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel, kind in zip(panels, result.kinds, strict=False):
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for number, (panel, kind) in enumerate(zip(panels, result.kinds, strict=False)):
         _draw_corruption(panel, result, kind)
+        if number % columns:
+            panel.set_ylabel("")
     for panel in panels[len(result.kinds) :]:
         panel.set_axis_off()
     panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center left")
