@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from sficonv.data.manifest import read_manifest, write_manifest
 from sficonv.data.shards import write_shards
-from sficonv.models import load_weights, to_input
+from sficonv.models import load_weights, registry, to_input
 from sficonv.training.data import load_training_data, val_loader
 from sficonv.training.module import ValidationMetrics
 from sficonv.training.recipes import get_recipe
@@ -26,12 +26,18 @@ from sficonv.training.train import _history
 
 Make = Callable[..., Path]
 PROGRAM = str(Path(__file__).with_name("tiny_program.py"))
-runpy.run_path(PROGRAM)  # registers its detectors in this process too
 ALONE = [sys.executable, PROGRAM]
 OPTIONS = [
     *("--model", "tiny_detector", "--image-size", "32", "--epochs", "3", "--lr", "0.01"),
     *("--workers", "0", "--accelerator", "cpu"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detectors of the program in this process too, for one test."""
+    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    runpy.run_path(PROGRAM)
 
 
 def torchrun(processes: int, *options: str) -> list[str]:
