@@ -25,10 +25,10 @@ import pandas as pd
 from PIL import Image
 from skimage.data import astronaut
 
+from document import write_between
 from sficonv import compare_attention, prepare, train
 from sficonv.data.blending import shift_statistics
 from sficonv.data.manifest import read_manifest, write_manifest
-from small_data import write_between
 
 MARKS = ("<!-- attention: written by benchmarks/attention.py -->", "<!-- end of attention -->")
 PAIRS = {  # vanilla, SFIC, whether they start from ImageNet weights

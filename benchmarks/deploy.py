@@ -29,13 +29,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import sficonv
+from document import write_between
 from sficonv.data.dataset import read_crop
 from sficonv.data.faces import resize
 from sficonv.data.manifest import read_manifest
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
 from sficonv.deploy.graph import Scorer
-from small_data import write_between
 
 Run = Callable[[np.ndarray], np.ndarray]
 BASE = "vanilla ResNet26, eager"

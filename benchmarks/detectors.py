@@ -7,7 +7,8 @@ As `results.py`; everything starts from random weights, as in the paper.
 
 from __future__ import annotations
 
-from small_data import Cell, budget_text, parse, run_cells, table, write_between
+from document import write_between
+from small_data import Cell, budget_text, parse, run_cells, table
 
 MARKS = ("<!-- detectors: written by benchmarks/detectors.py -->", "<!-- end of detectors -->")
 CELLS = {

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from publish_detector import replace_between
+from document import write_between
 
 DOC = Path(__file__).resolve().parents[1] / "docs/evaluation.md"
 MARKERS = ("<!-- memory: written by benchmarks/evaluate_memory.py -->", "<!-- end of memory -->")
@@ -64,7 +64,7 @@ def main() -> None:
     )
     print(text)
     if args.write:
-        replace_between(DOC, *MARKERS, text)
+        write_between(DOC, MARKERS, [text])
 
 
 def generate(folder: Path, rows: int, videos: int) -> list[Path]:

@@ -70,9 +70,9 @@ def main() -> None:
     text = table(speeds, steps(args.device, args.rounds), args)
     print(text)
     if args.write:
-        from publish_detector import replace_between
+        from document import write_between
 
-        replace_between(DOC, *MARKERS, text)
+        write_between(DOC, MARKERS, [text])
 
 
 def subset(prepared: Path, crops: int, folder: Path) -> Path:

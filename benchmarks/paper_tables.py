@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from document import write_between
 from sficonv import reproduce
 from sficonv.experiments.render import markdown
 from sficonv.experiments.result import Cell, TableResult
-from small_data import write_between
 
 BUDGET: dict[str, Any] = {
     "protocol": "identity",

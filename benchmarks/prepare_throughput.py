@@ -75,9 +75,9 @@ def main() -> None:
     text = table(args, seconds, done)
     print(text)
     if args.write:
-        from publish_detector import replace_between
+        from document import write_between
 
-        replace_between(DOC, *MARKERS, text)
+        write_between(DOC, MARKERS, [text])
 
 
 def processor_time() -> float:

@@ -19,7 +19,7 @@ import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from publish_detector import replace_between
+from document import write_between
 from sficonv.data.manifest import read_manifest
 from sficonv.evaluation import judge, predict
 from sficonv.models.public import import_meso, import_multitask
@@ -94,7 +94,7 @@ def main() -> None:
         f"Machine: {platform.machine()}, {platform.system()}, CPU; torch {version('torch')}.\n\n"
         + "\n".join(lines)
     )
-    replace_between(args.document, START, END, text)
+    write_between(args.document, (START, END), [text])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binomtest
 
+from document import write_between
 from sficonv.data.manifest import read_manifest
 from sficonv.evaluation import frame_to_video, judge, predict
 from sficonv.evaluation.calibrate import fit_calibration
@@ -112,7 +113,7 @@ def write_alarms(alarms: dict[str, dict[str, Any]]) -> str:
         low, high = a["called_fake_95"]
         called = f"{a['called_fake']:.1%} [{low:.1%}, {high:.1%}]"
         lines.append(f"| {name} | {a['items']} | {called} | {a['uncertain']:.1%} |")
-    replace_between(PACKAGE / "docs" / "results.md", *ALARM_MARKS, "\n".join(lines))
+    write_between(PACKAGE / "docs" / "results.md", ALARM_MARKS, lines)
     return "\n".join(lines)
 
 
@@ -128,14 +129,6 @@ def restate() -> None:
     }
     WEIGHTS.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(write_alarms(card["false_alarms"]))
-
-
-def replace_between(document: Path, start: str, end: str, text: str) -> None:
-    before, found, rest = document.read_text(encoding="utf-8").partition(start)
-    if not found:
-        raise SystemExit(f"{document}: the marker {start!r} is missing")
-    after = rest.partition(end)[2]
-    document.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def table(measured: dict[str, dict[str, Any]]) -> str:
@@ -212,8 +205,8 @@ def publish(prepared: Path, weights: Path) -> None:
         "both from the validation split."
     )
     marks = ("<!-- shipped: written by benchmarks/publish_detector.py -->", "<!-- end of shipped -->")
-    replace_between(PACKAGE / "docs" / "results.md", *marks, "\n".join([table(measured), *methods, note]))
-    replace_between(PACKAGE / "README.md", *marks, table(measured))
+    write_between(PACKAGE / "docs" / "results.md", marks, [table(measured), *methods, note])
+    write_between(PACKAGE / "README.md", marks, [table(measured)])
     print(
         table(measured),
         "\n".join([*methods, note]),

@@ -8,7 +8,8 @@ folder: how they are made). It can be interrupted, and run again with more seeds
 
 from __future__ import annotations
 
-from small_data import Cell, budget_text, parse, run_cells, table, write_between
+from document import write_between
+from small_data import Cell, budget_text, parse, run_cells, table
 
 MARKS = ("<!-- table: written by benchmarks/results.py -->", "<!-- end of table -->")
 CELLS = {

@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 
 from deploy import machine
+from document import write_between
 from sficonv.data.faces import resize
 from sficonv.data.video import iter_frames
 from sficonv.deploy import open_exported
@@ -38,7 +39,6 @@ from sficonv.detect.demo import pan
 from sficonv.detect.detector import Detector, ExportedDetector
 from sficonv.detect.reading import face_finder
 from sficonv.detect.scan import iter_scan
-from small_data import write_between
 
 FPS, SIZE, EVERY, GOAL = 30, (1280, 720), 0.5, 0.35
 BACK_ENDS = {"PyTorch": "default", "ONNX Runtime": "detector.onnx", "OpenVINO": "detector.xml"}

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 import sampling_forms
+from document import write_between
 from four_convolutions import four_convolutions
-from publish_detector import replace_between
 from sficonv.bench import bench
 from sficonv.models import create_model
 from sficonv.nn import complexity
@@ -279,7 +279,7 @@ def main() -> None:
     if len(machines) > 1:
         raise SystemExit(f"{folder} holds cells of several machines or versions; give another --out")
     text = document({n: r["cell"] for n, r in read.items()}, [*read.values()][-1]["machine"], args.image_size)
-    replace_between(args.document, *MARKS, text)
+    write_between(args.document, MARKS, [text])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sficonv.attention.maps import attention_numbers, average_attention
-from sficonv.attention.statistics import Interval, average_numbers, mean_interval, middle, other_groups
+from sficonv.attention.statistics import Estimate, average_numbers, mean_interval, middle, other_groups
 
 
 def test_the_interval_is_that_of_the_textbook():
@@ -29,7 +29,7 @@ def test_what_is_undefined_is_left_out_or_nan():
     assert math.isnan(mean_interval([math.nan], ["a"]).value)
     assert str(mean_interval([math.nan], ["a"])) == "n/a"
     assert str(mean_interval([1.0, 2.0], ["a", "a"])) == "1.500"
-    assert str(Interval(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert str(Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
 
 
 def test_groups_hold_different_faces():

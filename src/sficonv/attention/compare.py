@@ -16,8 +16,9 @@ from sficonv.attention.fakes import Fake, draw_fakes, forged_pixels
 from sficonv.attention.look import KINDS, Looked, look
 from sficonv.attention.maps import attention_numbers, average_attention
 from sficonv.attention.report import AttentionReport
-from sficonv.attention.statistics import Interval, average_numbers, mean_interval, middle, other_groups
+from sficonv.attention.statistics import average_numbers, mean_interval, middle, other_groups
 from sficonv.errors import DataError
+from sficonv.estimate import Estimate
 from sficonv.models.checkpoint import load_weights, resolve_weights
 from sficonv.models.config import ModelConfig
 
@@ -198,17 +199,17 @@ def _average_rows(looked: list[Looked], sizes: list[int], seed: int) -> list[dic
         spread = [average_numbers(of_one, others) for of_one in maps]
         for name in shown[0]:
             intervals = [
-                Interval(drawn[name], *middle(around.get(name)))
+                Estimate(drawn[name], *middle(around.get(name)))
                 for drawn, around in zip(shown, spread, strict=True)
             ]
             if len(maps) > 1:
                 apart = spread[0][name] - spread[1][name] if len(others) else None
-                intervals.append(Interval(shown[0][name] - shown[1][name], *middle(apart)))
+                intervals.append(Estimate(shown[0][name] - shown[1][name], *middle(apart)))
             rows.append(_row("AFAM", size, name, size, intervals))
     return rows
 
 
-def _row(kind: str, of: int, name: str, count: int, intervals: list[Interval]) -> dict[str, Any]:
+def _row(kind: str, of: int, name: str, count: int, intervals: list[Estimate]) -> dict[str, Any]:
     row: dict[str, Any] = {"map": kind, "average_of": of, "number": name, "fakes": count}
     for prefix, found in zip(("", "against_", "difference_"), intervals, strict=False):
         row |= {f"{prefix}{part}": value for part, value in found._asdict().items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sficonv.attention.statistics import Interval
+from sficonv.estimate import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -75,7 +75,7 @@ class AttentionReport:
         """Write `to_dict` as JSON."""
         path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    def get(self, kind: str, number: str, average_of: int = 1, column: str = "") -> Interval:
+    def get(self, kind: str, number: str, average_of: int = 1, column: str = "") -> Estimate:
         """One figure with its limits.
 
         Args:
@@ -92,7 +92,7 @@ class AttentionReport:
         prefix = f"{column}_" if column else ""
         if rows.empty or f"{prefix}value" not in rows.columns:
             raise KeyError((kind, number, average_of, column))
-        return Interval(*(float(rows.iloc[0][f"{prefix}{part}"]) for part in Interval._fields))
+        return Estimate(*(float(rows.iloc[0][f"{prefix}{part}"]) for part in Estimate._fields))
 
     def summary(self) -> Group:
         """Table and remarks for a terminal (a rich renderable)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,23 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sficonv.attention.maps import attention_numbers, average_attention
+from sficonv.estimate import Estimate
 
 
-class Interval(NamedTuple):
-    """A figure, and a lower and an upper limit; `nan` where undefined."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return "n/a"
-        limits = f" [{self.low:.3f}, {self.high:.3f}]" if math.isfinite(self.low) else ""
-        return f"{self.value:.3f}{limits}"
-
-
-def mean_interval(values: ArrayLike, groups: ArrayLike, *, resamples: int = 1000, seed: int = 0) -> Interval:
+def mean_interval(values: ArrayLike, groups: ArrayLike, *, resamples: int = 1000, seed: int = 0) -> Estimate:
     """The mean of some figures and its 95 % bootstrap interval (percentile).
 
     Whole groups are drawn, because figures of one group resemble each other.
@@ -50,12 +37,12 @@ def mean_interval(values: ArrayLike, groups: ArrayLike, *, resamples: int = 1000
     values = np.asarray(values, dtype=float)
     known = np.isfinite(values)
     if not known.any():
-        return Interval(math.nan)
+        return Estimate(math.nan)
     _, group = np.unique(np.asarray(groups)[known], return_inverse=True)
     sums, sizes = np.bincount(group, values[known]), np.bincount(group)
     mean = float(values[known].mean())
     if len(sums) < 2 or not resamples:
-        return Interval(mean)
+        return Estimate(mean)
     found = bootstrap(
         (sums, sizes),
         lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
@@ -65,7 +52,7 @@ def mean_interval(values: ArrayLike, groups: ArrayLike, *, resamples: int = 1000
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Estimate(mean, float(found.low), float(found.high))
 
 
 def other_groups(total: int, size: int, *, count: int = 200, seed: int = 0) -> NDArray[np.int64]:

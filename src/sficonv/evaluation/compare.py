@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from sficonv.errors import DataError
+from sficonv.estimate import Estimate
 from sficonv.evaluation.bootstrap import resampled
 from sficonv.evaluation.delong import delong_test
 from sficonv.evaluation.evaluate import Split, evaluate
 from sficonv.evaluation.judging import FEW_VIDEOS, exclusions
 from sficonv.evaluation.matching import by_path, by_video
-from sficonv.evaluation.result import Estimate, EvaluationResult
+from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.scores import Scores, collect
 from sficonv.evaluation.table import KEYS, ROW_KEYS, ScoreTable, score_file, table_in_memory
 from sficonv.models.checkpoint import DEFAULT

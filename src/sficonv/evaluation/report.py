@@ -14,9 +14,10 @@ import sficonv
 from sficonv.data.dataset import read_crop, to_tensor
 from sficonv.data.manifest import prepared_folder
 from sficonv.errors import SficonvError, WeightsError
+from sficonv.estimate import Estimate
 from sficonv.evaluation import frame_to_video, plots
 from sficonv.evaluation.metrics import FPR_LEVELS, METRICS, THRESHOLD
-from sficonv.evaluation.result import Estimate, EvaluationResult
+from sficonv.evaluation.result import EvaluationResult
 from sficonv.pages import jpeg_uri, page_template, plot_style, svg_of
 
 if TYPE_CHECKING:

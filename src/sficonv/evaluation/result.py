@@ -6,31 +6,17 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from sficonv.estimate import Estimate
 from sficonv.evaluation.metrics import METRICS
 from sficonv.evaluation.table import ScoreTable
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
-
-
-class Estimate(NamedTuple):
-    """A figure and its 95 % interval; `nan` where undefined."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return "n/a"
-        return f"{self.value:.3f}" + (
-            f" [{self.low:.3f}, {self.high:.3f}]" if math.isfinite(self.low) else ""
-        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sficonv.data.corruptions import CORRUPTIONS
-from sficonv.evaluation.result import Estimate, plain
+from sficonv.estimate import Estimate
+from sficonv.evaluation.result import plain
 
 if TYPE_CHECKING:
     from rich.console import Group

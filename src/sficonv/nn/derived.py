@@ -13,7 +13,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from sficonv.nn.layout import Layout
-from sficonv.nn.sficonv import SFIBatchNorm2d, SFIConv2d
+from sficonv.nn.norm import SFIBatchNorm2d
+from sficonv.nn.sficonv import SFIConv2d
 
 _PLAIN = (nn.Conv2d, Conv2dSame)
 _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)

@@ -16,7 +16,8 @@ from torchvision.ops import StochasticDepth
 
 from sficonv.nn.constrained import MCSConv
 from sficonv.nn.derived import DerivedSFIConv2d, ScatteredBatchNorm2d
-from sficonv.nn.sficonv import SFIBatchNorm2d, SFIConv2d, SpaceFreq
+from sficonv.nn.norm import SFIBatchNorm2d
+from sficonv.nn.sficonv import SFIConv2d, SpaceFreq
 from sficonv.nn.trace import module_of, trace
 
 # Exactly these types: a subclass may read its weight in another way (standardised, for example).

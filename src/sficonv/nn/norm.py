@@ -1,0 +1,84 @@
+"""Batch normalisation of both branches."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sficonv.nn.sficonv import SpaceFreq
+
+
+class SFIBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation of both branches; channels have their own statistics, so the split changes nothing.
+
+    Parameters and buffers are those of `nn.BatchNorm2d(num_features)` in the order `[spa | fre]`.
+
+    Args:
+        num_features: Channels of both branches together.
+        fre_channels: How many of them are high-frequency.
+        eps, momentum, affine, track_running_stats: As in `nn.BatchNorm2d`.
+
+    Raises:
+        ValueError: If `fre_channels` lies outside [0, num_features].
+
+    Example:
+        >>> bn = SFIBatchNorm2d(8, 2)
+        >>> bn(SpaceFreq(torch.randn(2, 6, 8, 8), torch.randn(2, 2, 4, 4))).fre.shape
+        torch.Size([2, 2, 4, 4])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        fre_channels: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        if not 0 <= fre_channels <= num_features:
+            raise ValueError(
+                f"SFIBatchNorm2d: fre_channels must lie in [0, {num_features}], got {fre_channels}"
+            )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        self.fre_channels = fre_channels
+        self.after = nn.Sequential()  # drop-out and activation of a fused norm layer, where there was one
+
+    @classmethod
+    def from_norm(cls, norm: nn.BatchNorm2d, fre_channels: int) -> SFIBatchNorm2d:
+        """Take over a batch normalisation (also timm's with a fused activation), sharing its tensors."""
+        made = cls(
+            norm.num_features, fre_channels, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
+        made.weight, made.bias = norm.weight, norm.bias
+        made._buffers.update(norm._buffers)
+        made.after.extend(
+            [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if m is not None]
+        )
+        return made.train(norm.training)
+
+    def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:  # type: ignore[override]
+        """Normalise `(B, C, H, W)` or a `SpaceFreq`; same shapes out."""
+        if isinstance(x, Tensor):
+            return self.after(super().forward(x))
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        border = self.num_features - self.fre_channels
+        return SpaceFreq(self._branch(x.spa, slice(0, border)), self._branch(x.fre, slice(border, None)))
+
+    def _branch(self, x: Tensor, channels: slice | Tensor) -> Tensor:
+        if not x.shape[1]:
+            return x
+        momentum = (
+            self.momentum if self.momentum is not None else 1.0 / max(1, int(self.num_batches_tracked or 1))
+        )
+        mean, var, weight, bias = (
+            None if t is None else t[channels]
+            for t in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        use_batch = self.training or mean is None
+        x = F.batch_norm(x, mean, var, weight, bias, use_batch, momentum, self.eps)
+        if isinstance(channels, Tensor) and self.training and mean is not None:  # these were copies
+            self.running_mean.index_copy_(0, channels, mean)  # type: ignore[union-attr]
+            self.running_var.index_copy_(0, channels, var)  # type: ignore[union-attr,arg-type]
+        return self.after(x)
