@@ -183,6 +183,7 @@ def test_gradients_of_a_sum_with_an_upsampled_branch(size, layout):
     wanted = x + F.interpolate(low, size=(6, 8), mode="nearest")
     got = add_upsampled(x, low)
     assert torch.equal(got, wanted)
+    assert torch.equal(add_upsampled(x, low).relu_(), wanted.relu())  # what follows may work in place
     given = torch.randn_like(wanted)
     for a, b in zip(*(torch.autograd.grad(y, (x, low), given) for y in (got, wanted)), strict=True):
         assert relative_error(a, b) < 1e-6

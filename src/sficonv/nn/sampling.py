@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
 from typing import Any
@@ -97,16 +96,19 @@ def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
         return add(x, low)
     if not _on_plain_cpu(x) or not all(map(_repeats, low_size, size)):
         return add(x, resize(low, (size[0], size[1])))
-    return _AddTiles.apply(x, low) if torch.is_grad_enabled() else _add_tiles(Tensor.add_, x, low)
+    return _AddTiles.apply(x, low) if torch.is_grad_enabled() else _add_tiles(x, low, x)
 
 
-def _add_tiles(plus: Callable[[Tensor, Tensor], Tensor], x: Tensor, low: Tensor) -> Tensor:
-    """`add_upsampled` where every sample of `low` belongs to a tile of `x`."""
+def _add_tiles(x: Tensor, low: Tensor, out: Tensor) -> Tensor:
+    """`add_upsampled` into `out`, where every sample of `low` belongs to a tile of `x`."""
     h, w = low.shape[-2:]
     if low.stride(-1) == 1:
-        return plus(x.unflatten(-2, (h, -1)), _columns(low, x.shape[-1]).unsqueeze(-2)).flatten(-3, -2)
-    tiles = x.unflatten(-1, (w, -1)).unflatten(-3, (h, -1))  # channels-last: channels in the innermost loop
-    return plus(tiles, low[:, :, :, None, :, None]).flatten(-2).flatten(-3, -2)
+        repeated = _columns(low, x.shape[-1]).unsqueeze(-2)
+        torch.add(x.unflatten(-2, (h, -1)), repeated, out=out.unflatten(-2, (h, -1)))
+        return out
+    tiles, into = (t.unflatten(-1, (w, -1)).unflatten(-3, (h, -1)) for t in (x, out))
+    torch.add(tiles, low[:, :, :, None, :, None], out=into)  # channels-last: channels in the innermost loop
+    return out
 
 
 class _AddTiles(torch.autograd.Function):
@@ -115,7 +117,7 @@ class _AddTiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor) -> Tensor:
         ctx.tile = (x.shape[-2] // low.shape[-2], x.shape[-1] // low.shape[-1])
-        return _add_tiles(torch.add, x, low)
+        return _add_tiles(x, low, torch.empty_like(x))  # not a view: what follows may work in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
