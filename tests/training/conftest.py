@@ -1,5 +1,6 @@
 """A tiny detector and a tiny prepared folder to train it on."""
 
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,9 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
-from torch import nn
 
 from sficonv.data.manifest import write_manifest
-from sficonv.models import ModelConfig, registry
+from sficonv.models import registry
 from sficonv.training import TrainResult, train
 
 SIDE = 32
@@ -21,20 +21,8 @@ LANDMARKS = np.float32([[12, 13], [20, 13], [16, 18], [12, 22], [20, 22]])
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a registered detector of a few hundred parameters, with batch norm and dropout."""
-
-    def tiny_detector(*, num_classes: int = 2, pretrained: bool = False) -> tuple[nn.Module, ModelConfig]:
-        model = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Dropout(0.1),
-            nn.Linear(8, num_classes),
-        )
-        return model, ModelConfig("tiny_detector", image_size=SIDE)
-
-    monkeypatch.setitem(registry._BUILDERS, "tiny_detector", tiny_detector)
+    program = runpy.run_path(str(Path(__file__).with_name("killed_program.py")))
+    monkeypatch.setitem(registry._BUILDERS, "tiny_detector", program["tiny_detector"])
     return "tiny_detector"
 
 

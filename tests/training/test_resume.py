@@ -1,13 +1,13 @@
 """Runs ended by SIGKILL at some moment, and continued: they end with the weights of an uninterrupted run."""
 
 import multiprocessing
-import os
+import multiprocessing.context
+import runpy
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pandas as pd
 import pytest
 import torch
@@ -21,32 +21,27 @@ from sficonv.training.train import _history
 
 Make = Callable[..., Path]
 Run = Callable[..., None]
+PROGRAM = str(Path(__file__).with_name("killed_program.py"))
 STEPS = 5  # in each of three epochs
 
 
-class Kill(pl.Callback):
-    """Ends the process at its first call of a hook after so many steps; nothing can be tidied up."""
-
-    def __init__(self, hook: str, step: int) -> None:
-        def kill(trainer: pl.Trainer, *args: Any) -> None:
-            if trainer.global_step >= step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        setattr(self, hook, kill)
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Processes that start quickly and have never computed a gradient: torch refuses to fork after that."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sficonv.training.train"])
+    return context
 
 
 @pytest.fixture
-def run(tiny: str, tmp_path: Path) -> Run:
+def run(processes: multiprocessing.context.ForkServerContext, tmp_path: Path) -> Run:
     """Train in a process of its own, and maybe kill it."""
 
     def start(data: Path, out: str, *, kill: tuple[str, int] | None = None, **options: Any) -> None:
-        def work() -> None:
-            torch.set_num_threads(1)
-            small = {"epochs": 3, "batch_size": 4, "image_size": 32, "lr": 0.01, "steps_per_epoch": STEPS}
-            where = {"accelerator": "cpu", "devices": 1, "callbacks": [Kill(*kill)] if kill else []}
-            train(data, model=tiny, out=tmp_path / out, **{**small, **where, **options})
-
-        process = multiprocessing.get_context("fork").Process(target=work)
+        small = {"epochs": 3, "batch_size": 4, "image_size": 32, "lr": 0.01, "steps_per_epoch": STEPS}
+        where = {"accelerator": "cpu", "devices": 1, "kill": kill}
+        work = {"data": data, "out": tmp_path / out, **small, **where, **options}
+        process = processes.Process(target=runpy.run_path, args=(PROGRAM, {"work": work}, "__main__"))
         process.start()
         process.join(120)
         assert process.exitcode == (-signal.SIGKILL if kill else 0)

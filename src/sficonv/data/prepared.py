@@ -102,9 +102,9 @@ def clear(out: Path) -> None:
 
 
 def sweep(out: Path) -> None:
-    """Remove the unfinished files of a run that was killed while it wrote them."""
+    """Remove what a run that was killed left: unfinished files, and the notes of its workers' watchdogs."""
     unfinished = [path for path in out.glob(".*") if _left_behind(path.name) and path.name != _LOCK_NAME]
-    for file in (*unfinished, *out.glob(".parts/*/.*.json.*")):
+    for file in (*unfinished, *out.glob(".parts/*/.*.json.*"), *out.glob(".parts/*/*.watch")):
         file.unlink(missing_ok=True)
 
 
