@@ -208,13 +208,19 @@ def test_killed_three_times_is_as_if_undisturbed(ffpp: Path, tmp_path: Path) -> 
     assert not list(killed.glob(".parts/*/.*")) and not list(killed.glob(".parts/*/*.watch"))
 
 
-@pytest.mark.parametrize(
-    "left",
-    [".prepare.json.abc123", ".manifest.parquet.abc123", ".problems.csv.abc123", ".parts/0b/1234.watch"],
-)
-def test_what_was_left_at_the_kill_is_removed(photos: Path, tmp_path: Path, left: str) -> None:
+def test_the_note_of_a_worker_killed_after_its_part_is_removed(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / left).parent.mkdir(parents=True)
+    prepare(photos, out, size=64, workers=0)
+    note = next(out.glob(".parts/*/*.json")).with_suffix(".watch")
+    note.touch()
+    assert prepare(photos, out, size=64, workers=0).crops == 6
+    assert not note.exists()
+
+
+@pytest.mark.parametrize("left", [".prepare.json.abc123", ".manifest.parquet.abc123", ".problems.csv.abc123"])
+def test_a_file_half_written_at_the_kill_is_removed(photos: Path, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
     (out / left).write_bytes(b"half")
     assert prepare(photos, out, size=64, workers=0).crops == 6
     assert not (out / left).exists()
