@@ -3,6 +3,7 @@
 `work` comes with the globals: the arguments of `train`, and under `kill` the name of a hook and a step.
 """
 
+import multiprocessing
 import os
 import signal
 from typing import Any
@@ -41,6 +42,8 @@ class Kill(pl.Callback):
 
 
 if __name__ == "__main__":
+    # As anywhere else loader processes are forked: they then end with this process, however it ends.
+    multiprocessing.set_start_method("fork", force=True)
     given: dict[str, Any] = globals()["work"]
     kill = given.pop("kill")
     registry._BUILDERS["tiny_detector"] = tiny_detector
