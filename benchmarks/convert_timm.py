@@ -198,12 +198,13 @@ def ordered(known: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """What earlier runs found, per model; later lines add to earlier ones."""
+    """What earlier runs found, per model; later lines add to earlier ones, and overrule a skip."""
     known: dict[str, dict[str, Any]] = {}
     if path.exists():
         for line in path.read_text().splitlines():
             row = json.loads(line)
-            known.setdefault(row["model"], {}).update(row)
+            known.setdefault(row["model"], {}).pop("skipped", None)
+            known[row["model"]].update(row)
     return known
 
 
@@ -231,7 +232,7 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
     ranks: dict[str, int] = defaultdict(int)
     for position, name in enumerate(names):
         ranks[known[name]["file"]] += 1
-        done = "seconds" in known[name] or "skipped" in known[name]
+        done = "seconds" in known[name]
         if ranks[known[name]["file"]] > first or (done and not (again and matches(known[name], again))):
             continue
         row = {"model": name}

@@ -114,8 +114,9 @@ class ScatteredBatchNorm2d(SFIBatchNorm2d):
         """Tell which channels of the parameters belong to which branch."""
         self.register_buffer("order", torch.tensor(layout.order), persistent=False)
 
-    def _branch(self, x: Tensor, channels: slice | Tensor) -> Tensor:
-        return super()._branch(x, self.order[channels])
+    def _channels(self) -> tuple[slice | Tensor, slice | Tensor]:
+        spa, fre = super()._channels()
+        return self.order[spa], self.order[fre]
 
 
 def make_norm(norm: nn.BatchNorm2d, layout: Layout) -> SFIBatchNorm2d:

@@ -18,7 +18,8 @@ class _Seen(NamedTuple):
     tensor: Tensor
     alias: Tensor  # also keeps the memory, so that no later tensor can lie at the same address
     writes: int
-    samples: Tensor
+    elements: Tensor  # some of them, as a view
+    values: Tensor  # their values then
 
 
 class FrozenValue(Generic[T]):
@@ -59,7 +60,7 @@ class FrozenValue(Generic[T]):
             return kept[1]
         # normal tensors without a history, whatever mode the caller is in: they outlive it
         with torch.inference_mode(False), torch.no_grad():
-            seen = tuple(_Seen(t, t.detach(), t._version, _samples(t).clone()) for t in tensors)
+            seen = tuple(map(_look, tensors))
             value = compute()
         self._kept = (seen, value)
         return value
@@ -78,16 +79,16 @@ def _can_keep(tensors: list[Tensor]) -> bool:
     )
 
 
+def _look(t: Tensor) -> _Seen:
+    count = min(t.numel(), _SAMPLES)  # spread over the memory of a dense tensor
+    elements = t.detach().as_strided((count,), (t.numel() // max(count, 1),))
+    return _Seen(t, t.detach(), t._version, elements, elements.clone())
+
+
 def _unchanged(seen: _Seen, t: Tensor) -> bool:
     return (
         seen.tensor is t
         and seen.writes == t._version
         and seen.alias.is_set_to(t)
-        and torch.equal(_samples(t), seen.samples)
+        and torch.equal(seen.elements, seen.values)
     )
-
-
-def _samples(t: Tensor) -> Tensor:
-    """Elements spread over the memory of a dense tensor, as a view."""
-    count = min(t.numel(), _SAMPLES)
-    return t.detach().as_strided((count,), (t.numel() // max(count, 1),))

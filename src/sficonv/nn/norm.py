@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sficonv.nn.memory import on_plain_cpu
 from sficonv.nn.sficonv import SpaceFreq
 
 
@@ -61,10 +63,42 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
         """Normalise `(B, C, H, W)` or a `SpaceFreq`; same shapes out."""
         if isinstance(x, Tensor):
             return self.after(super().forward(x))
+        if self._only_scales(x):
+            return self._scale(x)
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+        spa, fre = self._channels()
+        return SpaceFreq(self._branch(x.spa, spa), self._branch(x.fre, fre))
+
+    def _channels(self) -> tuple[slice | Tensor, slice | Tensor]:
+        """Which entries of the parameters belong to the spatial and to the high-frequency branch."""
         border = self.num_features - self.fre_channels
-        return SpaceFreq(self._branch(x.spa, slice(0, border)), self._branch(x.fre, slice(border, None)))
+        return slice(0, border), slice(border, None)
+
+    def _only_scales(self, x: SpaceFreq) -> bool:
+        """Whether `_scale` is enough, and faster: on the CPU, channels-last, with nothing to learn."""
+        return (
+            not (self.training or self.running_mean is None or torch.is_grad_enabled())
+            and on_plain_cpu(x.spa)
+            and x.spa.stride(1) == 1
+            and x.spa.dtype == self.running_mean.dtype
+        )
+
+    def _scale(self, x: SpaceFreq) -> SpaceFreq:
+        """Inference: one multiply-add. Half the time of `F.batch_norm` on small maps in this format."""
+        mean, var = self.running_mean, self.running_var
+        assert mean is not None and var is not None
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        base = torch.zeros_like(scale) if self.bias is None else self.bias
+        shift = torch.addcmul(base, mean, scale, value=-1)[:, None, None]
+        scale = scale[:, None, None]
+        spa, fre = (
+            self.after(torch.addcmul(shift[channels], branch, scale[channels]))
+            for branch, channels in zip(x, self._channels(), strict=True)
+        )
+        return SpaceFreq(spa, fre)
 
     def _branch(self, x: Tensor, channels: slice | Tensor) -> Tensor:
         if not x.shape[1]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -11,69 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sficonv.nn.memory import on_plain_cpu
+
 Size = tuple[int, int]
 
 
 def conv_size(size: Size, kernel: Size, stride: Size, padding: Size, dilation: Size) -> Size:
     """Spatial size of a convolution's output, `(H, W)`."""
-    h, w = (
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    return (
+        (size[0] + 2 * padding[0] - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1,
+        (size[1] + 2 * padding[1] - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1,
     )
-    return h, w
 
 
 def resize(x: Tensor, size: Size) -> Tensor:
     """Nearest-neighbour interpolation I(T, beta) of eq. (8) to `size`; free where nothing changes."""
-    if x.shape[-2:] == torch.Size(size):
+    if x.shape[-2] == size[0] and x.shape[-1] == size[1]:
         return x
     if not x.shape[1]:  # a branch without channels (alpha = 0 or 1)
         return x.new_empty(x.shape[0], 0, *size)
-    if not _rows_first(x):
-        return F.interpolate(x, size=size, mode="nearest")
-    if size[0] < x.shape[-2]:  # the order with the smaller map in between
-        return _columns(_rows(x, size[0]), size[1])
-    return _rows(_columns(x, size[1]), size[0])
-
-
-def _rows_first(x: Tensor) -> bool:
-    """Whether `F.interpolate` would copy `x` to channels-last and back, as it does on the CPU."""
-    return x.stride(-1) == 1 and _on_plain_cpu(x)
-
-
-def _on_plain_cpu(x: Tensor) -> bool:
-    """On the CPU, and not on its way into a compiler, which arranges memory by itself."""
-    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-
-
-def _rows(x: Tensor, kept: int) -> Tensor:
-    return x if kept == x.shape[-2] else x.index_select(-2, _positions(x.shape[-2], kept, x.device))
-
-
-def _columns(x: Tensor, kept: int) -> Tensor:
-    full = x.shape[-1]
-    pattern = _pattern(full, kept)
-    if kept == full or not pattern:
-        return x if kept == full else x.index_select(-1, _positions(full, kept, x.device))
-    given = x.unflatten(-1, (-1, full * len(pattern) // kept)).unbind(-1)
-    if torch.is_grad_enabled() and x.requires_grad:
-        return torch.stack([given[i] for i in pattern], -1).flatten(-2)
-    taken = x.new_empty(*given[0].shape, len(pattern))  # a stack of contiguous tensors is five times slower
-    for place, i in enumerate(pattern):
-        taken[..., place] = given[i]
-    return taken.flatten(-2)
-
-
-@lru_cache
-def _pattern(full: int, kept: int) -> tuple[int, ...]:
-    """What nearest resizing takes of every `p` samples, with `p` to `q` as `full` to `kept`.
-
-    Empty where `q` is large, or where rounding disturbs the pattern.
-    """
-    p, q = full // gcd(full, kept), kept // gcd(full, kept)
-    steps = np.arange(kept, dtype=np.float32) * np.float32(full / kept)  # as in _positions
-    regular = np.array_equal(steps.astype(np.int64), np.arange(kept) * p // q)
-    return tuple(i * p // q for i in range(q)) if q <= 8 and regular else ()
+    return F.interpolate(x, size=size, mode="nearest")
 
 
 def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
@@ -91,23 +47,20 @@ def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
         >>> add_upsampled(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)).sum()
         tensor(4.)
     """
-    size, low_size = x.shape[-2:], low.shape[-2:]
-    if size == low_size:
+    (height, width), (h, w) = x.shape[-2:], low.shape[-2:]
+    if (h, w) == (height, width):
         return add(x, low)
-    if not _on_plain_cpu(x) or not all(map(_repeats, low_size, size)):
-        return add(x, resize(low, (size[0], size[1])))
+    if not (on_plain_cpu(x) and _repeats(h, height) and _repeats(w, width)):
+        return add(x, resize(low, (height, width)))
     return _AddTiles.apply(x, low) if torch.is_grad_enabled() else _add_tiles(x, low, x)
 
 
 def _add_tiles(x: Tensor, low: Tensor, out: Tensor) -> Tensor:
     """`add_upsampled` into `out`, where every sample of `low` belongs to a tile of `x`."""
     h, w = low.shape[-2:]
-    if low.stride(-1) == 1:
-        repeated = _columns(low, x.shape[-1]).unsqueeze(-2)
-        torch.add(x.unflatten(-2, (h, -1)), repeated, out=out.unflatten(-2, (h, -1)))
-        return out
-    tiles, into = (t.unflatten(-1, (w, -1)).unflatten(-3, (h, -1)) for t in (x, out))
-    torch.add(tiles, low[:, :, :, None, :, None], out=into)  # channels-last: channels in the innermost loop
+    tiles = x.unflatten(-1, (w, -1)).unflatten(-3, (h, -1))
+    into = tiles if out is x else out.unflatten(-1, (w, -1)).unflatten(-3, (h, -1))
+    torch.add(tiles, low[:, :, :, None, :, None], out=into)
     return out
 
 
@@ -129,9 +82,14 @@ def add(x: Tensor, y: Tensor) -> Tensor:
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
+@lru_cache
 def _repeats(low: int, high: int) -> bool:
-    """Whether nearest resizing from `low` to `high` repeats every sample equally often."""
-    return len(_pattern(low, high)) * low == high
+    """Whether nearest resizing from `low` to `high` repeats every sample equally often.
+
+    The position is computed in float32, as `F.interpolate` does, which is not exact for every multiple.
+    """
+    positions = (np.arange(high, dtype=np.float32) * np.float32(low / high)).astype(np.int64)
+    return high % low == 0 and np.array_equal(positions, np.arange(high) // (high // low))
 
 
 def uniform_step(full: int, kept: int) -> int | None:
@@ -145,12 +103,6 @@ def uniform_step(full: int, kept: int) -> int | None:
     return step if rest * (kept - 1) < kept else None
 
 
-def _positions(full: int, kept: int, device: torch.device) -> Tensor:
-    """What nearest resizing keeps; in float32, as `F.interpolate` computes it, which is not always exact."""
-    steps = torch.arange(kept, dtype=torch.float32, device=device) * (full / kept)
-    return steps.long().clamp_(max=full - 1)
-
-
 def strided_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -160,30 +112,15 @@ def strided_conv2d(
     dilation: Size = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """`F.conv2d` around two weak spots of the CPU's libraries: the same numbers.
+    """`F.conv2d`, but the input of a strided 1 x 1 kernel is sliced first: the same numbers.
 
-    The input of a strided 1 x 1 kernel is sliced first. oneDNN (seen with torch 2.15 on AVX-512) writes past
-    its buffer in the backward pass of a strided 1 x 1 convolution in channels-last format when the input
-    channels are no multiple of 16, as they often are in a branch. Slicing avoids that code and is no slower.
-
-    The few positions of a small branch are made the rows of the matrix product, not its columns. PyTorch
-    multiplies small batches by BLAS, image by image, and a product with 2 to 15 columns is up to six times
-    slower there than one with as many rows. An exported graph is for any batch and another runtime, so it
-    does not ask for the batch.
+    oneDNN (seen with torch 2.15 on AVX-512) writes past its buffer in the backward pass of a strided 1 x 1
+    convolution in channels-last format when the input channels are no multiple of 16, as they often are in a
+    branch. Slicing avoids that code and is no slower.
     """
-    kernel: Size = (weight.shape[-2], weight.shape[-1])
-    by_blas = groups == 1 and not torch.compiler.is_exporting() and x.shape[0] < 16 and _rows_first(x)
-    if kernel == (1, 1) and padding == (0, 0) and stride != (1, 1):
+    if weight.shape[-2:] == (1, 1) and padding == (0, 0) and stride != (1, 1):
         x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
-    if not by_blas:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    size = conv_size((x.shape[-2], x.shape[-1]), kernel, stride, padding, dilation)
-    if not 1 < size[0] * size[1] < 16 or (kernel != (1, 1) and x.shape[0] > 1):
-        return F.conv2d(x, weight, bias, stride, padding, dilation)
-    if kernel != (1, 1):
-        x = F.unfold(x, kernel, dilation, padding, stride).unflatten(-1, size)
-        weight = weight.flatten(1)[:, :, None, None]
-    return F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, bias).contiguous()
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def sampled_conv2d(
@@ -220,13 +157,14 @@ def sampled_conv2d(
         torch.Size([1, 4, 16, 16])
     """
     kernel: Size = (weight.shape[-2], weight.shape[-1])
-    full = conv_size((x.shape[-2], x.shape[-1]), kernel, stride, padding, dilation)
+    given: Size = (x.shape[-2], x.shape[-1])
+    full = conv_size(given, kernel, stride, padding, dilation)
     if full == size:
         return strided_conv2d(x, weight, bias, stride, padding, dilation, groups)
-    steps = [uniform_step(f, k) for f, k in zip(full, size, strict=True)]
+    steps = uniform_step(full[0], size[0]), uniform_step(full[1], size[1])
     if steps[0] is not None and steps[1] is not None:
         grid: Size = (steps[0] * stride[0], steps[1] * stride[1])
-        if conv_size((x.shape[-2], x.shape[-1]), kernel, grid, padding, dilation) != size:
+        if conv_size(given, kernel, grid, padding, dilation) != size:
             x, padding = _crop(x, kernel, grid, padding, dilation, size), (0, 0)
         return strided_conv2d(x, weight, bias, grid, padding, dilation, groups)
     if kernel == (1, 1) and padding == (0, 0):
@@ -242,8 +180,11 @@ def samples_cheaply(full: Size, size: Size, kernel: Size, padding: Size) -> bool
         >>> [samples_cheaply((64, 64), (kept, kept), (3, 3), (1, 1)) for kept in (32, 48)]
         [True, False]
     """
-    regular = all(uniform_step(f, k) is not None for f, k in zip(full, size, strict=True))
-    return full != size and (regular or (kernel == (1, 1) and padding == (0, 0)))
+    if full == size:
+        return False
+    if kernel == (1, 1) and padding == (0, 0):
+        return True
+    return uniform_step(full[0], size[0]) is not None and uniform_step(full[1], size[1]) is not None
 
 
 def _crop(x: Tensor, kernel: Size, grid: Size, padding: Size, dilation: Size, size: Size) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sficonv.nn.constrained import MCSConv, MCSMode
 from sficonv.nn.frozen import FrozenValue
+from sficonv.nn.memory import for_branches, for_network, format_of_blocks
 from sficonv.nn.sampling import (
     Size,
     add,
@@ -92,7 +93,9 @@ class SFIConv2d(nn.Conv2d):
 
     At beta = 1 both branches have one resolution and travel as one tensor `[spa | fre]`; Stages 2 and 3
     are then a single `F.conv2d`. At beta < 1 they travel as `SpaceFreq`, and the resizing after the
-    convolution (eq. 8) is done by computing only the positions that it keeps.
+    convolution (eq. 8) is done by computing only the positions that it keeps. On the CPU the branches
+    travel in the channels-last memory format, whatever the network's own format is: small maps are up to
+    twice as fast in it. Stage 3 returns to the format of its weight.
 
     Args:
         in_channels: Channels of both input branches together.
@@ -267,7 +270,9 @@ class SFIConv2d(nn.Conv2d):
         else:
             spa = x.new_empty(x.shape[0], 0, *size)
         fre = self._generate_fre(for_fre, weight_fre, bias_fre, fre_size, groups_fre)
-        return torch.cat((spa, fre), 1) if self.beta == 1 else SpaceFreq(spa, fre)
+        if self.beta == 1:
+            return torch.cat((spa, fre), 1)
+        return SpaceFreq(for_branches(spa), for_branches(fre))
 
     def _generate_fre(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, size: Size, groups: int
@@ -301,7 +306,7 @@ class SFIConv2d(nn.Conv2d):
             spa_out = resize(spa_out, size)
             if bias_spa is not None and bias_fre is not None:
                 spa_out, fre_out = spa_out + bias_spa[:, None, None], fre_out + bias_fre[:, None, None]
-        return SpaceFreq(spa_out, fre_out) if self.fre_out else spa_out
+        return SpaceFreq(spa_out, fre_out) if self.fre_out else for_network(spa_out, self.weight)
 
     def _from_spa(
         self, spa: Tensor, blocks: _Blocks, size: Size, fre_size: Size
@@ -329,7 +334,7 @@ class SFIConv2d(nn.Conv2d):
         weight, bias = self.kernel()
         # split, not slices: its gradient is one copy, theirs a map of zeros for each
         from_spa, from_fre = weight.split((self.spa_in, self.fre_in), 1)
-        layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+        layout = format_of_blocks(weight)
         return _Blocks(
             from_spa.contiguous(memory_format=layout), from_fre.contiguous(memory_format=layout), bias
         )
