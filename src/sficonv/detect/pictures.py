@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sficonv.detect.results import Evidence
+from sficonv.detect.results import Evidence, FaceScore, ScanResult
 from sficonv.pages import jpeg_uri
 
 if TYPE_CHECKING:
@@ -26,6 +26,59 @@ class AttentionPicture:
 
     uri: str
     shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FacePicture:
+    """A judged face as an image.
+
+    Args:
+        uri: The crop, as a data URI.
+        face: Its score.
+        index: Where that stands in the result's faces.
+        person: Rank of its person, from 1.
+    """
+
+    uri: str
+    face: FaceScore
+    index: int
+    person: int
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The strongest faces of one file, and where the detector looked in the first of them.
+
+    Args:
+        faces: Person by person, the most suspicious face of each first.
+        attention: None where there is no face, or the detector cannot tell.
+    """
+
+    faces: list[FacePicture]
+    attention: AttentionPicture | None
+
+
+def draw(result: ScanResult, detector: Detector) -> Pictures:
+    """Draw the evidence of a result.
+
+    Args:
+        result: Of `iter_scan(..., evidence=True)`.
+        detector: The detector that gave the scores.
+    """
+    person = {track.track: rank for rank, track in enumerate(result.tracks, start=1)}
+
+    def order(evidence: Evidence) -> tuple[int, float]:
+        face = result.faces[evidence.face]
+        return person[face.track], -face.p_fake
+
+    strongest = sorted(result.evidence, key=order)
+    faces = [
+        FacePicture(jpeg_uri(e.crop), face, e.face, person[face.track])
+        for e in strongest
+        for face in (result.faces[e.face],)
+    ]
+    can_tell = bool(strongest) and detector.explains
+    return Pictures(faces, attention_picture(detector, strongest[0]) if can_tell else None)
 
 
 def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPicture:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sficonv.detect.detector import Detector
-from sficonv.detect.pictures import AttentionPicture, attention_picture
-from sficonv.detect.results import Evidence, FaceScore, ScanResult
-from sficonv.pages import jpeg_uri, page_template
+from sficonv.detect.pictures import Pictures, draw
+from sficonv.detect.results import ScanResult
+from sficonv.pages import page_template
 
 SECTIONS = 100
 """Files shown in full; of more, the rest are lines of the summary table."""
@@ -37,6 +37,7 @@ def write_report(
     detector: Detector,
     *,
     options: dict[str, Any] | None = None,
+    draw: Callable[[ScanResult, Detector], Pictures] = draw,
 ) -> list[ScanResult]:
     """Write results as one self-contained HTML file.
 
@@ -46,6 +47,7 @@ def write_report(
         path: The file to write.
         detector: The detector that gave the scores: its card is printed, its attention is drawn.
         options: How the scan was made, printed at the end.
+        draw: Makes the pictures of one file; give another where they are made already.
 
     Returns:
         The results, without their crops.
@@ -62,7 +64,8 @@ def write_report(
         entry = (_interest(result), -number, result)
         (heapq.heappush if len(shown) < SECTIONS else heapq.heappushpop)(shown, entry)
     sections = [
-        _section(-number, result, detector) for _, number, result in sorted(shown, key=lambda e: -e[1])
+        _section(-number, result, draw(result, detector))
+        for _, number, result in sorted(shown, key=lambda e: -e[1])
     ]
     page = page_template("sficonv.detect", "report.html.jinja", clock=clock, bytes=_bytes).render(
         created=datetime.now(UTC),
@@ -80,15 +83,6 @@ def write_report(
     )
     Path(path).write_text(page, encoding="utf-8", errors="replace")
     return plain
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A face as an image that lies inside the page."""
-
-    uri: str
-    face: FaceScore
-    person: int
 
 
 @dataclass(frozen=True)
@@ -116,34 +110,19 @@ class _Section:
     result: ScanResult
     sha256: str | None
     size: int | None
-    pictures: list[_Picture]
-    attention: tuple[_Picture, AttentionPicture] | None
+    pictures: Pictures
     chart: _Chart | None
 
 
-def _section(number: int, result: ScanResult, detector: Detector) -> _Section:
-    people = {t.track: rank for rank, t in enumerate(result.tracks, start=1)}
-    evidence = sorted(
-        result.evidence, key=lambda e: (people[_face(result, e).track], -_face(result, e).p_fake)
-    )
-    pictures = [
-        _Picture(jpeg_uri(e.crop), _face(result, e), people[_face(result, e).track]) for e in evidence
-    ]
+def _section(number: int, result: ScanResult, pictures: Pictures) -> _Section:
     return _Section(
         id=f"file-{number}",
         result=result,
         sha256=_sha256(result.path),
         size=_size(result.path),
         pictures=pictures,
-        attention=(pictures[0], attention_picture(detector, evidence[0]))
-        if pictures and detector.explains
-        else None,
         chart=_chart(result) if result.kind == "video" and result.faces else None,
     )
-
-
-def _face(result: ScanResult, evidence: Evidence) -> FaceScore:
-    return result.faces[evidence.face]
 
 
 def _interest(result: ScanResult) -> float:

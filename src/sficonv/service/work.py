@@ -13,6 +13,7 @@ from sficonv.service.store import JobStore
 
 if TYPE_CHECKING:
     from sficonv.detect.detector import Detector
+    from sficonv.detect.pictures import Pictures
     from sficonv.detect.results import ScanResult
 
 PROGRESS_EVERY = 0.3
@@ -106,11 +107,14 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
             noted = time.monotonic()
             store.advance(id, share)
 
+    from sficonv.detect.pictures import draw
+
     detector = _detector(weights, device)
     options = limits | job.options
     result = _scan(upload_of(folder, id), job.name, detector, options, evidence=True, on_progress=on_progress)
-    _write_report(result, report_of(folder, id), detector, options)
-    store.finish(id, _answer(result, detector))
+    pictures = draw(result, detector)
+    _write_report(result, pictures, report_of(folder, id), detector, options)
+    store.finish(id, _answer(result, pictures))
 
 
 def _scan(path: Path, name: str, detector: Detector, options: dict[str, Any], **more: Any) -> ScanResult:
@@ -120,28 +124,21 @@ def _scan(path: Path, name: str, detector: Detector, options: dict[str, Any], **
     return replace(result, shown_as=name)
 
 
-def _write_report(result: ScanResult, path: Path, detector: Detector, options: dict[str, Any]) -> None:
+def _write_report(
+    result: ScanResult, pictures: Pictures, path: Path, detector: Detector, options: dict[str, Any]
+) -> None:
     from sficonv.detect.report import write_report
 
     shown = {key: options[key] for key in ("every", "start", "end") if options.get(key) is not None}
-    write_report([result], path, detector, options=shown)
+    write_report([result], path, detector, options=shown, draw=lambda *_: pictures)
 
 
-def _answer(result: ScanResult, detector: Detector) -> dict[str, Any]:
+def _answer(result: ScanResult, pictures: Pictures) -> dict[str, Any]:
     """What the page shows: the result, the strongest faces as pictures, the attention on the strongest."""
-    from sficonv.detect.pictures import attention_picture
-    from sficonv.pages import jpeg_uri
-
-    rank = {track.track: number for number, track in enumerate(result.tracks)}
-    evidence = sorted(
-        result.evidence,
-        key=lambda e: (rank[result.faces[e.face].track], -result.faces[e.face].p_fake),
-    )
-    pictures = [{"face": e.face, "image": jpeg_uri(e.crop)} for e in evidence]
-    if evidence and detector.explains:
-        attention = attention_picture(detector, evidence[0])
-        pictures[0] |= {"attention": attention.uri, "regions": attention.shares}
-    return {"result": result.to_dict(), "pictures": pictures}
+    shown: list[dict[str, Any]] = [{"face": p.index, "image": p.uri} for p in pictures.faces]
+    if pictures.attention:
+        shown[0] |= {"attention": pictures.attention.uri, "regions": pictures.attention.shares}
+    return {"result": result.to_dict(), "pictures": shown}
 
 
 def database_of(folder: Path) -> Path:
