@@ -10,6 +10,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from skimage.data import astronaut as astronaut_photo
@@ -165,3 +166,35 @@ def problems_of() -> Callable[[Path], dict[str, tuple[str, str]]]:
             return {row["path"]: (row["reason"], row["detail"]) for row in csv.DictReader(file)}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def crop_row() -> Callable[..., dict[str, object]]:
+    """A valid row of a manifest by number, with columns changed."""
+
+    def row(number: int, **changes: object) -> dict[str, object]:
+        return {
+            "path": f"crops/{number}.png",
+            "label": number % 2,
+            "dataset": "set",
+            "method": "fake" if number % 2 else "real",
+            "compression": "",
+            "video_id": f"set/{number}",
+            "source_ids": f"id{number}",
+            "split": "train",
+            "frame": number,
+            "time": 0.1 * number,
+            "face": 0,
+            "box": [0.0, 1.0, 2.5, 3.0],
+            "landmarks": [float(i) / 3 for i in range(10)],
+            "sha256": f"{number:064d}",
+        } | changes
+
+    return row
+
+
+@pytest.fixture
+def df(crop_row: Callable[..., dict[str, object]]) -> pd.DataFrame:
+    """Four rows of a manifest; of one neither landmarks nor time are known."""
+    nothing_known = {"landmarks": [np.nan] * 10, "time": np.nan}
+    return pd.DataFrame([crop_row(0), crop_row(1), crop_row(2, **nothing_known), crop_row(3)])

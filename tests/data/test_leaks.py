@@ -17,31 +17,6 @@ from sficonv.data.manifest import write_manifest
 from sficonv.data.near import MAX_DISTANCE, _candidates, find_near_duplicates, perceptual_hash
 
 
-def row(number: int, **changes: object) -> dict[str, object]:
-    return {
-        "path": f"crops/{number}.png",
-        "label": number % 2,
-        "dataset": "set",
-        "method": "fake" if number % 2 else "real",
-        "compression": "",
-        "video_id": f"set/{number}",
-        "source_ids": f"id{number}",
-        "split": "train",
-        "frame": number,
-        "time": 0.1 * number,
-        "face": 0,
-        "box": [0.0, 1.0, 2.5, 3.0],
-        "landmarks": [float(i) / 3 for i in range(10)],
-        "sha256": f"{number:064d}",
-    } | changes
-
-
-@pytest.fixture
-def df() -> pd.DataFrame:
-    nothing_known = {"landmarks": [np.nan] * 10, "time": np.nan}
-    return pd.DataFrame([row(0), row(1), row(2, **nothing_known), row(3)])
-
-
 def test_no_findings(df: pd.DataFrame) -> None:
     assert check_manifest(df) == []
     assert check_manifest(df.head(0)) == []
@@ -66,19 +41,22 @@ def test_no_findings(df: pd.DataFrame) -> None:
         ([{"split": "test", "label": 1}], "split 'test' has no real crops"),
     ],
 )
-def test_findings(df: pd.DataFrame, rows: list[dict[str, object]], message: str) -> None:
-    more = [row(10 + i, **changes) for i, changes in enumerate(rows)]
+def test_findings(df: pd.DataFrame, rows: list[dict[str, object]], message: str, crop_row) -> None:
+    more = [crop_row(10 + i, **changes) for i, changes in enumerate(rows)]
     findings = check_manifest(pd.concat([df, pd.DataFrame(more)], ignore_index=True))
     assert any(message in finding for finding in findings), findings
 
 
-def test_rows_without_a_split_leak_nothing(df: pd.DataFrame) -> None:
-    outside = pd.DataFrame([row(20, split="", source_ids="id1", video_id="set/1")])
+def test_rows_without_a_split_leak_nothing(df: pd.DataFrame, crop_row) -> None:
+    outside = pd.DataFrame([crop_row(20, split="", source_ids="id1", video_id="set/1")])
     assert check_manifest(pd.concat([df, outside], ignore_index=True)) == []
 
 
-def test_the_same_number_in_two_datasets_is_two_people(df: pd.DataFrame) -> None:
-    rows = [row(20, source_ids="134", split="train"), row(21, source_ids="134", split="val", dataset="other")]
+def test_the_same_number_in_two_datasets_is_two_people(df: pd.DataFrame, crop_row) -> None:
+    rows = [
+        crop_row(20, source_ids="134", split="train"),
+        crop_row(21, source_ids="134", split="val", dataset="other"),
+    ]
     findings = check_manifest(pd.concat([df, pd.DataFrame(rows)], ignore_index=True))
     assert not any("134" in finding for finding in findings)
 
@@ -139,7 +117,7 @@ def test_bands_miss_no_near_hash() -> None:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, faces: list[np.ndarray]) -> Path:
+def prepared(tmp_path: Path, faces: list[np.ndarray], crop_row) -> Path:
     """Six crops of six people, three in each of two splits; the last one is a darker JPEG of the first."""
     rows = []
     copy = as_jpeg((faces[0] * 0.9).astype(np.uint8))
@@ -148,7 +126,7 @@ def prepared(tmp_path: Path, faces: list[np.ndarray]) -> Path:
         path = tmp_path / "data" / f"crops/{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
-        rows.append(row(number, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), **changes))
+        rows.append(crop_row(number, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), **changes))
     write_manifest(tmp_path / "data", pd.DataFrame(rows))
     return tmp_path / "data"
 

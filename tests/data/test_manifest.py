@@ -19,31 +19,6 @@ from sficonv.data.manifest import (
 from sficonv.errors import DataError
 
 
-def row(number: int, **changes: object) -> dict[str, object]:
-    return {
-        "path": f"crops/{number}.png",
-        "label": number % 2,
-        "dataset": "set",
-        "method": "fake" if number % 2 else "real",
-        "compression": "",
-        "video_id": f"set/{number}",
-        "source_ids": f"id{number}",
-        "split": "train",
-        "frame": number,
-        "time": 0.1 * number,
-        "face": 0,
-        "box": [0.0, 1.0, 2.5, 3.0],
-        "landmarks": [float(i) / 3 for i in range(10)],
-        "sha256": f"{number:064d}",
-    } | changes
-
-
-@pytest.fixture
-def df() -> pd.DataFrame:
-    nothing_known = {"landmarks": [np.nan] * 10, "time": np.nan}
-    return pd.DataFrame([row(0), row(1), row(2, **nothing_known), row(3)])
-
-
 def test_round_trip(tmp_path: Path, df: pd.DataFrame) -> None:
     assert write_manifest(tmp_path, df) == tmp_path / "manifest.parquet"
     back = read_manifest(tmp_path)
@@ -93,9 +68,9 @@ def test_the_hash_is_of_the_content(tmp_path: Path, df: pd.DataFrame) -> None:
     ],
 )
 def test_values_that_make_no_sense(
-    tmp_path: Path, df: pd.DataFrame, changes: dict[str, object], message: str
+    tmp_path: Path, df: pd.DataFrame, changes: dict[str, object], message: str, crop_row
 ) -> None:
-    bad = pd.DataFrame([*df.to_dict("records"), row(9, **changes)])
+    bad = pd.DataFrame([*df.to_dict("records"), crop_row(9, **changes)])
     with pytest.raises(DataError, match=message):
         write_manifest(tmp_path, bad)
     assert not list(tmp_path.iterdir())

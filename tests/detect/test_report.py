@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +18,6 @@ def page_of(detector, paths, tmp_path, **options):
     return target.read_text(encoding="utf-8"), results
 
 
-class Structure(HTMLParser):
-    """Every element with its attributes; fails on what is not closed."""
-
-    VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory, media):
     path = tmp_path_factory.mktemp("evil") / "<img src=x onerror=alert(1)>.jpg"
@@ -50,9 +25,9 @@ def evil(tmp_path_factory, media):
     return path
 
 
-def test_the_page_is_complete_in_itself_and_well_formed(detector, media, tmp_path):
+def test_the_page_is_complete_in_itself_and_well_formed(detector, media, tmp_path, structure_of):
     page, results = page_of(detector, [media, tmp_path / "missing.jpg"], tmp_path)
-    elements = Structure(page).elements
+    elements = structure_of(page).elements
     assert not re.search(r"https?://|@import|url\(", page)
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in elements}
     images = [attrs for tag, attrs in elements if tag == "img"]
@@ -81,11 +56,11 @@ def test_it_says_what_was_found(detector, media, tmp_path):
     assert hashlib.sha256((media / "clip.mp4").read_bytes()).hexdigest() in page
 
 
-def test_a_file_name_cannot_become_markup(detector, evil, tmp_path):
+def test_a_file_name_cannot_become_markup(detector, evil, tmp_path, structure_of):
     page, _ = page_of(detector, [evil], tmp_path)
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in page
-    assert all("onerror" not in attrs for _, attrs in Structure(page).elements)
+    assert all("onerror" not in attrs for _, attrs in structure_of(page).elements)
 
 
 def test_names_of_no_encoding_do_not_break_it(detector, media, tmp_path):
@@ -97,12 +72,12 @@ def test_names_of_no_encoding_do_not_break_it(detector, media, tmp_path):
     assert r"\udcff\udcfe.jpg" in page
 
 
-def test_of_many_files_the_most_suspicious_are_shown(detector, tmp_path, monkeypatch):
+def test_of_many_files_the_most_suspicious_are_shown(detector, tmp_path, monkeypatch, structure_of):
     monkeypatch.setattr(report_module, "SECTIONS", 3)
     for i, level in enumerate([40, 250, 60, 200, 20, 240]):
         Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(tmp_path / f"{i}.png")
     page, results = page_of(detector, tmp_path, tmp_path, crops=True)
-    assert [attrs["id"] for tag, attrs in Structure(page).elements if tag == "article"] == [
+    assert [attrs["id"] for tag, attrs in structure_of(page).elements if tag == "article"] == [
         "file-1",
         "file-3",
         "file-5",

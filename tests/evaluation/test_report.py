@@ -1,6 +1,5 @@
 import json
 import re
-from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
@@ -12,36 +11,13 @@ from sficonv.evaluation.robustness import robustness
 EVIL = "<script>alert(1)</script>$x_"
 
 
-class Structure(HTMLParser):
-    """Every element with its attributes; fails on what is not closed."""
-
-    VOID = {"meta", "img", "br", "wbr"}
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.elements if name == tag]
-
-
-def check_page(page: str) -> Structure:
+@pytest.fixture
+def check_page(structure_of):
     """What every page has to be: whole, without addresses and scripts, usable without seeing it."""
-    structure = Structure(page)
+    return lambda page: checked(structure_of(page), page)
+
+
+def checked(structure, page: str):
     assert not re.search(r"https?:|//www|@import|url\((?!#)|xmlns", page)
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in structure.elements}
     ids = [attrs["id"] for _, attrs in structure.elements if attrs.get("id")]
@@ -70,7 +46,7 @@ def page(faces, detectors, tmp_path):
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_complete_in_itself_and_well_formed(page):
+def test_the_page_is_complete_in_itself_and_well_formed(page, check_page):
     structure = check_page(page)
     assert len(structure.of("svg")) == 4
     assert len(structure.of("table")) == 2
@@ -92,7 +68,7 @@ def test_it_says_what_was_found_and_what_to_doubt(page, faces, detectors):
     assert "meso_inception4" in page
 
 
-def test_mistakes_are_shown_with_the_attention_beside_them(faces, detectors, tmp_path):
+def test_mistakes_are_shown_with_the_attention_beside_them(faces, detectors, tmp_path, check_page):
     result = evaluate(detectors[0], faces, bootstrap=0, device="cpu")
     scores = result.predictions
     scores["p_fake"] = 1.0 - scores["label"] * 0.9  # all wrong: reals 1.0, fakes 0.1
@@ -120,7 +96,7 @@ def test_no_mistakes_are_said_too(faces, detectors, tmp_path):
     assert "<img" not in page
 
 
-def test_a_crop_that_has_gone_costs_no_report(faces, detectors, tmp_path):
+def test_a_crop_that_has_gone_costs_no_report(faces, detectors, tmp_path, check_page):
     result = evaluate(detectors[0], faces, bootstrap=0, device="cpu")
     for crop in (faces / "crops").iterdir():
         crop.unlink()
@@ -129,7 +105,7 @@ def test_a_crop_that_has_gone_costs_no_report(faces, detectors, tmp_path):
     assert "this face crop is missing" in page
 
 
-def test_scores_of_another_detector_have_figures_without_faces(tmp_path):
+def test_scores_of_another_detector_have_figures_without_faces(tmp_path, check_page):
     file = tmp_path / "scores.csv"
     pd.DataFrame({"label": [0, 0, 1, 1], "p_fake": [0.2, 0.6, 0.4, 1.0], "path": list("abcd")}).to_csv(file)
     evaluate(predictions=file, bootstrap=0, report=tmp_path / "r.html")
@@ -138,7 +114,7 @@ def test_scores_of_another_detector_have_figures_without_faces(tmp_path):
     assert not structure.of("img")
 
 
-def test_one_class_has_no_roc_curve(tmp_path):
+def test_one_class_has_no_roc_curve(tmp_path, check_page):
     file = tmp_path / "scores.csv"
     pd.DataFrame({"label": [0, 0], "p_fake": [0.2, 0.6]}).to_csv(file)
     evaluate(predictions=file, bootstrap=0, report=tmp_path / "r.html")
@@ -147,7 +123,7 @@ def test_one_class_has_no_roc_curve(tmp_path):
     assert "n/a" in page
 
 
-def test_the_page_of_the_robustness_suite(small_faces, detectors, tmp_path):
+def test_the_page_of_the_robustness_suite(small_faces, detectors, tmp_path, check_page):
     faces = small_faces(tmp_path / "faces")
     card = detectors[0].with_suffix(".json")
     weights = tmp_path / "own.safetensors"
