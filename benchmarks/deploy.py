@@ -38,6 +38,7 @@ from sficonv.deploy.export import export
 from sficonv.deploy.graph import Scorer
 
 Run = Callable[[np.ndarray], np.ndarray]
+ALPHA = {1.0: 0.5, 0.5: 0.5, 0.25: 0.75}  # by beta, as the paper's rows
 BASE = "vanilla ResNet26, eager"
 FILES: dict[str, dict[str, Any]] = {
     "fp32.onnx": {},
@@ -81,7 +82,7 @@ def eager(model: torch.nn.Module) -> Run:
 def runs(out: Path, calibration: Path, beta: float, threads: int) -> dict[str, Run]:
     """Every form of SFIC-ResNet26 at one beta, and eager vanilla ResNet26."""
     torch.manual_seed(0)
-    model = sficonv.create_model("sfic_resnet26", alpha=0.5, beta=beta).eval()
+    model = sficonv.create_model("sfic_resnet26", alpha=ALPHA[beta], beta=beta).eval()
     folder = out / f"sfic_resnet26-beta{beta:g}"
     weights = sficonv.save_weights(folder / "weights.safetensors", model)
     names = ["fp32.onnx", "fp32.xml", "int8.xml"]
@@ -118,7 +119,7 @@ def speed_table(args: argparse.Namespace) -> list[str]:
         plan = {1: args.rounds, 16: max(1, args.rounds // 5)}
         times = {batch: measure_speed(forms, batch, rounds) for batch, rounds in plan.items()}
         lines += [
-            f"SFIC-ResNet26, alpha = 0.5, beta = {beta:g}:",
+            f"SFIC-ResNet26, alpha = {ALPHA[beta]:g}, beta = {beta:g}:",
             "",
             "| form | batch 1, ms | ratio | batch 16, ms per image | ratio |",
             "|---|---|---|---|---|",
@@ -193,7 +194,7 @@ def main() -> None:
     parser.add_argument("prepared", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/deploy"))
     parser.add_argument("--document", type=Path, default=Path("docs/deploy.md"))
-    parser.add_argument("--betas", type=float, nargs="+", default=[1.0, 0.5])
+    parser.add_argument("--betas", type=float, nargs="+", choices=ALPHA, default=list(ALPHA))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=50, help="at batch 1; a fifth of them at batch 16")
     parser.add_argument("--crops", type=int, default=400, help="of each set")

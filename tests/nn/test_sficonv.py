@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sficonv.nn import MCSConv, SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_channels, frequency_size
-from sficonv.nn.sampling import add_upsampled, resize, sampled_conv2d, strided_conv2d
+from sficonv.nn.sampling import add_upsampled, resize, sampled_conv2d, strided_conv2d, with_samples
 
 HERE = Path(__file__).parent
 
@@ -182,6 +182,32 @@ def test_gradients_of_a_sum_with_an_upsampled_branch(size, layout):
         assert relative_error(a, b) < 1e-6
     with torch.no_grad():
         assert torch.equal(add_upsampled(x.clone(), low), wanted)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(6, 8), (3, 4), (3, 8), (4, 5), (2, 2), (1, 1)])
+def test_gradients_of_samples_meet_in_one_map(size, layout):
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 8).contiguous(memory_format=layout).requires_grad_()
+    kernels = torch.randn(2, 3, 4, 1, 1)
+
+    def readers(whole, samples):
+        return F.conv2d(whole, kernels[0]), F.conv2d(samples, kernels[1])
+
+    got = readers(*with_samples(x, size))
+    wanted = readers(x, F.interpolate(x, size=size, mode="nearest"))
+    assert all(map(torch.equal, got, wanted))
+    for power in (2, 3):  # both outputs, and a second derivative
+        first = [torch.autograd.grad(sum(y.pow(power).sum() for y in pair), x, create_graph=True)[0]
+                 for pair in (got, wanted)]  # fmt: skip
+        second = [torch.autograd.grad(g.square().sum(), x)[0] for g in first]
+        assert relative_error(*first) < 1e-6
+        assert relative_error(*second) < 1e-6
+        got = readers(*with_samples(x, size))
+        wanted = readers(x, F.interpolate(x, size=size, mode="nearest"))
+    for one in (0, 1):  # one reader only; and a gradient that is one number, spread
+        whole, wanted = with_samples(x, size), (x, F.interpolate(x, size=size, mode="nearest"))
+        assert torch.equal(*(torch.autograd.grad(pair[one].sum(), x)[0] for pair in (whole, wanted)))
 
 
 def test_every_size_is_resized_as_interpolation_does():

@@ -173,6 +173,50 @@ def sampled_conv2d(
     return resize(F.conv2d(x, weight, bias, stride, padding, dilation, groups), size)
 
 
+def with_samples(x: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+    """`x` and `resize(x, size)`, for two readers whose gradients then meet in one pass over memory.
+
+    The gradient of a slice is a map of zeros with few values in it, made, filled and added at every layer.
+    Here the values are added in place to the gradient that the first reader, a convolution, made for `x`.
+
+    Example:
+        >>> x, samples = with_samples(torch.arange(4.0).view(1, 1, 2, 2), (1, 1))
+        >>> samples
+        tensor([[[[0.]]]])
+    """
+    steps = uniform_step(x.shape[-2], size[0]), uniform_step(x.shape[-1], size[1])
+    if steps[0] is None or steps[1] is None:
+        return x, resize(x, size)
+    grid = _grid((steps[0], steps[1]), size)
+    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _WithSamples.apply(x, grid)
+    return x, x[grid]
+
+
+def _grid(steps: Size, size: Size) -> tuple[slice, ...]:
+    """Indices of the `size` positions that lie `steps` apart."""
+    rows, columns = (slice(0, step * (kept - 1) + 1, step) for step, kept in zip(steps, size, strict=True))
+    return slice(None), slice(None), rows, columns
+
+
+class _WithSamples(torch.autograd.Function):
+    """See `with_samples`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grid: tuple[slice, ...]) -> tuple[Tensor, Tensor]:
+        ctx.grid = grid
+        return x.view_as(x), x[grid]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        of_x, of_samples = grads
+        own = of_x.is_contiguous() or of_x.is_contiguous(memory_format=torch.channels_last)
+        if torch.is_grad_enabled() or not own:  # a graph of the gradient is recorded, or memory is shared
+            of_x = of_x.clone(memory_format=torch.contiguous_format)
+        of_x[ctx.grid] += of_samples
+        return of_x, None
+
+
 def samples_cheaply(full: Size, size: Size, kernel: Size, padding: Size) -> bool:
     """Whether `sampled_conv2d` computes less than all `full` positions to give `size` of them.
 

@@ -21,6 +21,7 @@ from sficonv.nn.sampling import (
     sampled_conv2d,
     samples_cheaply,
     strided_conv2d,
+    with_samples,
 )
 
 Ratio = float | Fraction
@@ -321,6 +322,9 @@ class SFIConv2d(nn.Conv2d):
             return to_spa, resize(to_fre, fre_size)
         bias_spa, bias_fre = self._biases(blocks.bias)
         weight_spa, weight_fre = blocks.from_spa.split((self.spa_out, self.fre_out), 0)
+        if self.kernel_size == (1, 1) and self.padding == (0, 0) and self.conv_stride == (1, 1):
+            spa, samples = with_samples(spa, fre_size)
+            return F.conv2d(spa, weight_spa, bias_spa), F.conv2d(samples, weight_fre, bias_fre)
         return self._conv2d(spa, weight_spa, bias_spa), self._sampled(spa, weight_fre, bias_fre, fre_size)
 
     def _blocks(self) -> _Blocks:
