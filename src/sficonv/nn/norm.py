@@ -92,13 +92,13 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
         if self.weight is not None:
             scale = scale * self.weight
         base = torch.zeros_like(scale) if self.bias is None else self.bias
-        shift = torch.addcmul(base, mean, scale, value=-1)[:, None, None]
-        scale = scale[:, None, None]
-        spa, fre = (
-            self.after(torch.addcmul(shift[channels], branch, scale[channels]))
-            for branch, channels in zip(x, self._channels(), strict=True)
+        shift = torch.addcmul(base, mean, scale, value=-1).view(-1, 1, 1)
+        scale = scale.view(-1, 1, 1)
+        spa, fre = self._channels()
+        return SpaceFreq(
+            self.after(torch.addcmul(shift[spa], x.spa, scale[spa])),
+            self.after(torch.addcmul(shift[fre], x.fre, scale[fre])),
         )
-        return SpaceFreq(spa, fre)
 
     def _branch(self, x: Tensor, channels: slice | Tensor) -> Tensor:
         if not x.shape[1]:
