@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sficonv.nn.sampling import resize
@@ -59,11 +58,6 @@ def one_channel(x: Tensor) -> Tensor:
 def no_channels(x: Tensor) -> Tensor:
     """The branch without channels again."""
     return x[:, :0]
-
-
-def average_pool(x: Tensor, stride: tuple[int, int]) -> Tensor:
-    """Average pooling that gives the size of a padded convolution with this stride."""
-    return F.avg_pool2d(x, stride, ceil_mode=True) if x.shape[1] else x[:, :, :: stride[0], :: stride[1]]
 
 
 class Reorder(nn.Module):

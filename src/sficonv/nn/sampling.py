@@ -32,6 +32,15 @@ def resize(x: Tensor, size: Size) -> Tensor:
     return F.interpolate(x, size=size, mode="nearest")
 
 
+def average_pool(x: Tensor, stride: Size) -> Tensor:
+    """Average pooling that gives the size of a padded convolution with this stride, for odd sides too."""
+    if not x.shape[1]:  # pooling refuses a branch without channels
+        return x[:, :, :: stride[0], :: stride[1]]
+    # said only where it matters: ONNX Runtime keeps pooling of whole windows in its fast memory format
+    odd = x.shape[-2] % stride[0] != 0 or x.shape[-1] % stride[1] != 0
+    return F.avg_pool2d(x, stride, ceil_mode=odd)
+
+
 def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
     """`x + resize(low, size of x)`, without a pass over memory for the resizing where that can be had.
 

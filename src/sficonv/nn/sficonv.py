@@ -16,6 +16,7 @@ from sficonv.nn.sampling import (
     Size,
     add,
     add_upsampled,
+    average_pool,
     conv_size,
     resize,
     sampled_conv2d,
@@ -226,11 +227,9 @@ class SFIConv2d(nn.Conv2d):
         return self._interact(x)
 
     def _pool(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:
-        # ceil_mode: an odd side gives the size that the strided convolution would have given
-        def pool(t: Tensor) -> Tensor:
-            return F.avg_pool2d(t, self.stride, ceil_mode=True) if t.shape[1] else t
-
-        return pool(x) if isinstance(x, Tensor) else SpaceFreq(pool(x.spa), pool(x.fre))
+        if isinstance(x, Tensor):
+            return average_pool(x, self.stride)  # type: ignore[arg-type]
+        return SpaceFreq(*(average_pool(t, self.stride) for t in x))  # type: ignore[arg-type]
 
     def _conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:
         return strided_conv2d(x, weight, bias, self.conv_stride, self.padding, self.dilation, groups)  # type: ignore[arg-type]

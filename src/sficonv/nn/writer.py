@@ -15,6 +15,7 @@ from sficonv.nn import branches
 from sficonv.nn.derived import layout_device, make_norm
 from sficonv.nn.layout import Layout
 from sficonv.nn.operations import Kind, window
+from sficonv.nn.sampling import average_pool
 from sficonv.nn.sficonv import SpaceFreq
 from sficonv.nn.trace import module_of, shape
 
@@ -177,7 +178,7 @@ class PairWriter:
 
     def averaged(self, before: fx.Node, x: Pair | fx.Node, stride: tuple[int, int]) -> Pair | fx.Node:
         """Average pooling of a value, or of both its branches."""
-        return self._on_branches(before, x, branches.average_pool, stride)
+        return self._on_branches(before, x, average_pool, stride)
 
     def enlarged(self, before: fx.Node, pair: Pair, size: tuple[int, int]) -> Pair:
         """The high-frequency branch at least as large as the kernel that will read it."""
