@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut as astronaut_photo
 
+from sficonv.data.source import Source, SourceItem
+
 
 @pytest.fixture
 def lock_folder(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
@@ -198,3 +200,15 @@ def df(crop_row: Callable[..., dict[str, object]]) -> pd.DataFrame:
     """Four rows of a manifest; of one neither landmarks nor time are known."""
     nothing_known = {"landmarks": [np.nan] * 10, "time": np.nan}
     return pd.DataFrame([crop_row(0), crop_row(1), crop_row(2, **nothing_known), crop_row(3)])
+
+
+@pytest.fixture(scope="session")
+def by_name() -> Callable[[Source], dict[str, SourceItem]]:
+    """The items of a source by what follows the data set's name in `video_id`."""
+    return lambda source: {item.video_id.partition("/")[2]: item for item in source.items}
+
+
+@pytest.fixture(scope="session")
+def notes() -> Callable[[Source], str]:
+    """The notes of a source as one text."""
+    return lambda source: "\n".join(source.notes)

@@ -108,6 +108,11 @@ def test_equal_names_in_other_folders_are_other_files(tmp_path: Path, touch: Tou
         read_source(file)
     file.write_text("path,label\n/old/0.png,1\n/old/1.png,0\n")  # all from one folder, which is now here
     assert labels(file) == {"0.png": 1, "1.png": 0}
+    below = tmp_path / "lists" / "list.csv"
+    below.parent.mkdir()
+    below.write_text(file.read_text())  # but not somewhere above
+    with pytest.raises(DataError, match="none of the 2 listed files exists"):
+        read_source(below)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,9 @@ class Finder:
 
     def _shift(self, parts: Sequence[str], bases: Sequence[Path], most: int) -> tuple[Path, int] | None:
         for cut in range(max(most, 0) + 1):
-            for base in bases:
+            # a bare file name, all that is left of a path, says nothing about folders far above the list
+            bare = cut > 0 and cut == len(parts) - 1
+            for base in bases[:1] if bare else bases:
                 if base.joinpath(*parts[cut:]).exists():
                     return base, cut
         return None
