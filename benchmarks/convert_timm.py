@@ -197,14 +197,18 @@ def ordered(known: dict[str, dict[str, Any]]) -> list[str]:
     return [name for *_, name in sorted(ranked)]
 
 
+def add(known: dict[str, dict[str, Any]], row: dict[str, Any]) -> None:
+    """Add what was found of a model to what is known of it; a skip is overruled by what comes later."""
+    known.setdefault(row["model"], {}).pop("skipped", None)
+    known[row["model"]].update(row)
+
+
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """What earlier runs found, per model; later lines add to earlier ones, and overrule a skip."""
+    """What earlier runs found, per model."""
     known: dict[str, dict[str, Any]] = {}
     if path.exists():
         for line in path.read_text().splitlines():
-            row = json.loads(line)
-            known.setdefault(row["model"], {}).pop("skipped", None)
-            known[row["model"]].update(row)
+            add(known, json.loads(line))
     return known
 
 
@@ -214,7 +218,7 @@ def run(path: Path, *, first: int, seconds: int, max_params: float, again: str) 
     started = time.time()
 
     def note(row: dict[str, Any]) -> None:
-        known.setdefault(row["model"], {}).update(row)
+        add(known, row)
         with path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
 

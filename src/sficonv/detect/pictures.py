@@ -67,18 +67,11 @@ def draw(result: ScanResult, detector: Detector) -> Pictures:
     """
     person = {track.track: rank for rank, track in enumerate(result.tracks, start=1)}
 
-    def order(evidence: Evidence) -> tuple[int, float]:
-        face = result.faces[evidence.face]
-        return person[face.track], -face.p_fake
-
-    strongest = sorted(result.evidence, key=order)
-    faces = [
-        FacePicture(jpeg_uri(e.crop), face, e.face, person[face.track])
-        for e in strongest
-        for face in (result.faces[e.face],)
-    ]
+    strongest = [(evidence, result.faces[evidence.face]) for evidence in result.evidence]
+    strongest.sort(key=lambda each: (person[each[1].track], -each[1].p_fake))
+    faces = [FacePicture(jpeg_uri(e.crop), face, e.face, person[face.track]) for e, face in strongest]
     can_tell = bool(strongest) and detector.explains
-    return Pictures(faces, attention_picture(detector, strongest[0]) if can_tell else None)
+    return Pictures(faces, attention_picture(detector, strongest[0][0]) if can_tell else None)
 
 
 def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPicture:

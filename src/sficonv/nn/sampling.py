@@ -112,6 +112,12 @@ def uniform_step(full: int, kept: int) -> int | None:
     return step if rest * (kept - 1) < kept else None
 
 
+def _steps(full: Size, kept: Size) -> Size | None:
+    """`uniform_step` of both sides, where both have one."""
+    rows, columns = uniform_step(full[0], kept[0]), uniform_step(full[1], kept[1])
+    return None if rows is None or columns is None else (rows, columns)
+
+
 def strided_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -170,8 +176,8 @@ def sampled_conv2d(
     full = conv_size(given, kernel, stride, padding, dilation)
     if full == size:
         return strided_conv2d(x, weight, bias, stride, padding, dilation, groups)
-    steps = uniform_step(full[0], size[0]), uniform_step(full[1], size[1])
-    if steps[0] is not None and steps[1] is not None:
+    steps = _steps(full, size)
+    if steps is not None:
         grid: Size = (steps[0] * stride[0], steps[1] * stride[1])
         if conv_size(given, kernel, grid, padding, dilation) != size:
             x, padding = _crop(x, kernel, grid, padding, dilation, size), (0, 0)
@@ -193,10 +199,10 @@ def with_samples(x: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         >>> samples
         tensor([[[[0.]]]])
     """
-    steps = uniform_step(x.shape[-2], size[0]), uniform_step(x.shape[-1], size[1])
-    if steps[0] is None or steps[1] is None:
+    steps = _steps((x.shape[-2], x.shape[-1]), size)
+    if steps is None:
         return x, resize(x, size)
-    grid = _grid((steps[0], steps[1]), size)
+    grid = _grid(steps, size)
     if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return _WithSamples.apply(x, grid)
     return x, x[grid]
@@ -237,7 +243,7 @@ def samples_cheaply(full: Size, size: Size, kernel: Size, padding: Size) -> bool
         return False
     if kernel == (1, 1) and padding == (0, 0):
         return True
-    return uniform_step(full[0], size[0]) is not None and uniform_step(full[1], size[1]) is not None
+    return _steps(full, size) is not None
 
 
 def _crop(x: Tensor, kernel: Size, grid: Size, padding: Size, dilation: Size, size: Size) -> Tensor:

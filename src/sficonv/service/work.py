@@ -95,6 +95,8 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
         weights, device: As of `Settings`.
         limits: Options of `iter_scan`.
     """
+    from sficonv.detect.pictures import draw
+
     store = JobStore(database_of(folder))
     job = store.get(id)
     if job is None or not store.start(id):
@@ -106,8 +108,6 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
         if time.monotonic() - noted > PROGRESS_EVERY:
             noted = time.monotonic()
             store.advance(id, share)
-
-    from sficonv.detect.pictures import draw
 
     detector = _detector(weights, device)
     options = limits | job.options
