@@ -27,8 +27,8 @@ from skimage.data import astronaut
 
 from document import write_between
 from sficonv import compare_attention, prepare, train
-from sficonv.data.blending import shift_statistics
-from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.datasets.manifest import read_manifest, write_manifest
+from sficonv.faces.blending import shift_statistics
 
 MARKS = ("<!-- attention: written by benchmarks/attention.py -->", "<!-- end of attention -->")
 PAIRS = {  # vanilla, SFIC, whether they start from ImageNet weights

@@ -40,7 +40,7 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sficonv.nn import convert
+from sficonv.conversion.convert import convert
 
 CONV_SHARE = 0.9
 TOLERANCE = 1e-4

@@ -30,12 +30,12 @@ from sklearn.metrics import roc_auc_score
 
 import sficonv
 from document import write_between
-from sficonv.data.dataset import read_crop
-from sficonv.data.faces import resize
-from sficonv.data.manifest import read_manifest
+from sficonv.datasets.crops import read_crop
+from sficonv.datasets.manifest import read_manifest
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
 from sficonv.deploy.graph import Scorer
+from sficonv.faces.face import resize
 
 Run = Callable[[np.ndarray], np.ndarray]
 ALPHA = {1.0: 0.5, 0.5: 0.5, 0.25: 0.75}  # by beta, as the paper's rows

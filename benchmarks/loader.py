@@ -24,10 +24,10 @@ import pandas as pd
 import torch
 
 from prepare_throughput import processor_time
-from sficonv.data.manifest import read_manifest, write_manifest
-from sficonv.data.shards import write_shards
+from sficonv.datasets.manifest import read_manifest, write_manifest
+from sficonv.datasets.shards import write_shards
 from sficonv.models import create_model
-from sficonv.timing import Setting, interleave, machine, work_of
+from sficonv.paper.timing import Setting, interleave, machine, work_of
 from sficonv.training.data import load_training_data, train_loader
 from sficonv.training.recipes import get_recipe
 

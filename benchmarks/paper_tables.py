@@ -16,8 +16,8 @@ from typing import Any
 
 from document import write_between
 from sficonv import reproduce
-from sficonv.experiments.render import markdown
-from sficonv.experiments.result import Cell, TableResult
+from sficonv.paper.tables.render import markdown
+from sficonv.paper.tables.result import Cell, TableResult
 
 BUDGET: dict[str, Any] = {
     "protocol": "identity",

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import cv2
 
-from sficonv.data.video import iter_frames, probe, sample_times
+from sficonv.media.video import iter_frames, probe, sample_times
 
 DOC = Path(__file__).resolve().parents[1] / "docs/data.md"
 MARKERS = (
@@ -126,7 +126,9 @@ def plain(video: Path, frames: int, out: Path) -> int:
 
 
 def prepared(videos: Sequence[Path], frames: int, workers: int, out: Path) -> int:
-    from sficonv.data.prepare import prepare  # here, so that the other ways' processes need not load it
+    from sficonv.preparation.prepare import (
+        prepare,  # here, so that the other ways' processes need not load it
+    )
 
     source = out / "source/real"
     source.mkdir(parents=True)

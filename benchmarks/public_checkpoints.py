@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from document import write_between
-from sficonv.data.manifest import read_manifest
+from sficonv.datasets.manifest import read_manifest
 from sficonv.evaluation import judge, predict
-from sficonv.models.public import import_meso, import_multitask
+from sficonv.paper.checkpoints.public import import_meso, import_multitask
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap")
 START, END = (

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from document import write_between
-from sficonv.data.manifest import read_manifest
+from sficonv.datasets.manifest import read_manifest
 from sficonv.evaluation import frame_to_video, judge, predict
 from sficonv.evaluation.calibrate import fit_calibration
 from sficonv.evaluation.calibration import apply_temperature

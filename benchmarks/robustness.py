@@ -13,12 +13,12 @@ import argparse
 from pathlib import Path
 
 from document import write_between
-from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.evaluation.robustness import robustness
 from sficonv.evaluation.robustness_result import RobustnessResult
 from sficonv.models import save_weights
-from sficonv.models.public import import_meso
-from sficonv.timing import machine
+from sficonv.paper.checkpoints.public import import_meso
+from sficonv.paper.timing import machine
 
 MARKS = ("<!-- measured: written by benchmarks/robustness.py -->", "<!-- end of measured -->")
 NAMES = {

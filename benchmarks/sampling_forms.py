@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sficonv.nn.sampling import sampled_conv2d
-from sficonv.timing import Ratio, interleave
+from sficonv.paper.timing import Ratio, interleave
 
 Form = Callable[[Tensor, Tensor], Tensor]
 

@@ -31,14 +31,14 @@ import torch
 
 from deploy import machine
 from document import write_between
-from sficonv.data.faces import resize
-from sficonv.data.video import iter_frames
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
 from sficonv.detect.demo import pan
 from sficonv.detect.detector import Detector, ExportedDetector
 from sficonv.detect.reading import face_finder
 from sficonv.detect.scan import iter_scan
+from sficonv.faces.face import resize
+from sficonv.media.video import iter_frames
 
 FPS, SIZE, EVERY, GOAL = 30, (1280, 720), 0.5, 0.35
 BACK_ENDS = {"PyTorch": "default", "ONNX Runtime": "detector.onnx", "OpenVINO": "detector.xml"}

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.evaluation.evaluate import evaluate
 from sficonv.training import train
 

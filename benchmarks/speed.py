@@ -28,10 +28,10 @@ import torch
 import sampling_forms
 from document import write_between
 from four_convolutions import four_convolutions
-from sficonv.bench import bench
 from sficonv.models import create_model
 from sficonv.nn import complexity
-from sficonv.timing import Mode, Ratio, Setting, interleave, machine, training_memory, work_of
+from sficonv.paper.bench import bench
+from sficonv.paper.timing import Mode, Ratio, Setting, interleave, machine, training_memory, work_of
 
 POINTS = ((0.5, 1.0), (0.5, 0.75), (0.5, 0.5), (0.75, 0.25))  # alpha, beta
 GOALS = {1.0: 1.05, 0.5: 0.75, 0.25: 0.45}  # of the time of vanilla ResNet26

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from sficonv.cli import main
+from sficonv.cli.app import main
 from sficonv.detect.detector import Detector
 from sficonv.models.checkpoint import default_weights, read_card
 from sficonv.nn import SFIConv2d

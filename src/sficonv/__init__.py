@@ -15,12 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sficonv.attention.compare import compare_attention
-    from sficonv.bench import bench
-    from sficonv.data.check import check
-    from sficonv.data.inspection import inspect_source
-    from sficonv.data.prepare import prepare
-    from sficonv.data.split import split
+    from sficonv.conversion.convert import convert
+    from sficonv.conversion.fold import fold
+    from sficonv.datasets.inspection import inspect_source
     from sficonv.deploy.export import export
     from sficonv.detect.demo import demo
     from sficonv.detect.detector import Detector
@@ -32,26 +29,31 @@ if TYPE_CHECKING:
     from sficonv.evaluation.compare import compare
     from sficonv.evaluation.evaluate import evaluate
     from sficonv.evaluation.robustness import robustness
-    from sficonv.experiments.reproduce import reproduce
     from sficonv.models import create_model, list_models
     from sficonv.models.checkpoint import load_weights, save_weights
-    from sficonv.nn import SFIConv2d, complexity, convert, fold
+    from sficonv.nn import SFIConv2d, complexity
+    from sficonv.paper.attention.compare import compare_attention
+    from sficonv.paper.bench import bench
+    from sficonv.paper.tables.reproduce import reproduce
+    from sficonv.preparation.prepare import prepare
     from sficonv.service.command import serve
+    from sficonv.splits.check import check
+    from sficonv.splits.split import split
     from sficonv.training.train import train
 
 _HOME = {
     "SFIConv2d": "sficonv.nn",
-    "convert": "sficonv.nn",
+    "convert": "sficonv.conversion.convert",
     "complexity": "sficonv.nn",
-    "fold": "sficonv.nn",
+    "fold": "sficonv.conversion.fold",
     "create_model": "sficonv.models",
     "list_models": "sficonv.models",
     "load_weights": "sficonv.models.checkpoint",
     "save_weights": "sficonv.models.checkpoint",
-    "inspect_source": "sficonv.data.inspection",
-    "prepare": "sficonv.data.prepare",
-    "split": "sficonv.data.split",
-    "check": "sficonv.data.check",
+    "inspect_source": "sficonv.datasets.inspection",
+    "prepare": "sficonv.preparation.prepare",
+    "split": "sficonv.splits.split",
+    "check": "sficonv.splits.check",
     "train": "sficonv.training.train",
     "evaluate": "sficonv.evaluation.evaluate",
     "robustness": "sficonv.evaluation.robustness",
@@ -62,12 +64,12 @@ _HOME = {
     "scan": "sficonv.detect.scan",
     "iter_scan": "sficonv.detect.scan",
     "explain": "sficonv.detect.explain",
-    "compare_attention": "sficonv.attention.compare",
+    "compare_attention": "sficonv.paper.attention.compare",
     "demo": "sficonv.detect.demo",
     "serve": "sficonv.service.command",
     "export": "sficonv.deploy.export",
-    "bench": "sficonv.bench",
-    "reproduce": "sficonv.experiments.reproduce",
+    "bench": "sficonv.paper.bench",
+    "reproduce": "sficonv.paper.tables.reproduce",
     "SficonvError": "sficonv.errors",
     "MediaError": "sficonv.errors",
     "DataError": "sficonv.errors",

@@ -2,6 +2,6 @@
 
 import sys
 
-from sficonv.cli import main
+from sficonv.cli.app import main
 
 sys.exit(main())

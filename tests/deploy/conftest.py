@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from sficonv.data.manifest import COLUMNS, write_manifest
+from sficonv.datasets.manifest import COLUMNS, write_manifest
 from sficonv.deploy.export import ExportResult, export
 from sficonv.models import create_model, save_weights, to_input
 

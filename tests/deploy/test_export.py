@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from sficonv.cli import main
-from sficonv.data.faces import resize
-from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.cli.app import main
+from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.deploy import OpenVinoModel, open_exported
 from sficonv.deploy.export import TOLERANCE, compare, export, read_calibration_crops
 from sficonv.detect.detector import Detector
 from sficonv.errors import DataError, SficonvError
+from sficonv.faces.face import resize
 
 
 def check_parity(path: Path, weights: Path, images: np.ndarray, most: float = 1e-4) -> np.ndarray:

@@ -37,7 +37,7 @@ def test_an_image(tmp_path):
 
 
 def test_a_video_keeps_its_length_and_moves_its_boxes(tmp_path, media):
-    from sficonv.data.video import probe
+    from sficonv.media.video import probe
 
     info = probe(media / "clip.mp4")
     out = annotate(result(media / "clip.mp4", "video", 0.0, 1.0, 0.0), tmp_path / "out.mp4", band=(0.4, 0.6))

@@ -123,7 +123,7 @@ def test_from_pretrained_scores_like_the_model(tmp_path):
 
 @pytest.mark.parametrize("name", ["f3net", "m2tr", "meso_inception4", "sfic_mobilenetv1", "srm"])
 def test_on_a_cpu_scores_come_from_a_folded_copy_where_the_model_can_be_traced(tmp_path, name):
-    from sficonv.nn.fold import FoldedModel
+    from sficonv.conversion.fold import FoldedModel
 
     torch.manual_seed(0)
     detector = Detector.from_pretrained(save_weights(tmp_path / "w", create_model(name)), device="cpu")
@@ -137,7 +137,7 @@ def test_on_a_cpu_scores_come_from_a_folded_copy_where_the_model_can_be_traced(t
 
 
 def test_a_call_judges_a_file_or_an_image(detector, media):
-    from sficonv.data.media import read_image
+    from sficonv.media.images import read_image
 
     of_file, of_image = detector(media / "face.jpg"), detector(read_image(media / "face.jpg"))
     assert of_file.p_fake == of_image.p_fake

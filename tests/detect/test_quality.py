@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sficonv.data.video import VideoInfo
 from sficonv.detect.quality import image_doubt, video_doubt
+from sficonv.media.video import VideoInfo
 
 
 @pytest.mark.parametrize("quality", [20, 30, 45])
@@ -38,7 +38,7 @@ def test_bits_per_pixel_of_a_video(tmp_path):
 
 @pytest.mark.shared
 def test_the_limit_lies_between_c23_and_c40(shared):
-    from sficonv.data.video import probe
+    from sficonv.media.video import probe
 
     def doubts(compression: str) -> list[bool]:
         files = sorted((shared / "data/ffpp").glob(f"*/*/{compression}/videos/*.mp4"))[:5]

@@ -107,9 +107,9 @@ def test_a_bad_file_costs_only_its_own_verdict(detector, tmp_path, media):
 
 
 def test_an_unforeseen_failure_is_an_error_of_that_file(detector, media, monkeypatch):
-    import sficonv.data.media
+    import sficonv.media.images
 
-    monkeypatch.setattr(sficonv.data.media, "read_image", lambda path, **limits: 1 / 0)
+    monkeypatch.setattr(sficonv.media.images, "read_image", lambda path, **limits: 1 / 0)
     result = one(detector, media / "face.jpg")
     assert result.verdict == "error"
     assert "ZeroDivisionError" in result.error

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sficonv.data.manifest import write_manifest
+from sficonv.datasets.manifest import write_manifest
 from sficonv.models import create_model, save_weights
 
 Prepare = Callable[..., Path]

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.stats import beta
 
-from sficonv.cli import main
-from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.cli.app import main
+from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation import calibrate, evaluate
 from sficonv.evaluation.calibrate import fit_calibration

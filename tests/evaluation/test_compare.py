@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from sficonv.cli import main
+from sficonv.cli.app import main
 from sficonv.errors import DataError
 from sficonv.evaluation import compare, evaluate, judge
 

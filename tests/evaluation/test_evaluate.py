@@ -13,10 +13,10 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
+from sficonv.datasets.manifest import manifest_hash, read_manifest, write_manifest
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation import METRICS, evaluate, judge, predict
-from sficonv.evaluation.table import score_file
+from sficonv.evaluation.score_table import score_file
 from sficonv.models import create_model, save_weights
 from sficonv.models.config import ModelConfig
 

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sficonv.cli import main
-from sficonv.data.corruptions import corrupt_clip
-from sficonv.data.dataset import read_crop, to_tensor
-from sficonv.data.manifest import read_manifest
+from sficonv.cli.app import main
+from sficonv.datasets.crops import read_crop, to_tensor
+from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
 from sficonv.evaluation import damaged as damaged_module
 from sficonv.evaluation import evaluate, predict
 from sficonv.evaluation.damaged import clips_of
 from sficonv.evaluation.robustness import robustness, spread
+from sficonv.media.corruptions import corrupt_clip
 from sficonv.models import load_weights
 
 
@@ -236,7 +236,7 @@ def test_bad_options_are_named(faces, detectors, options, message):
 
 
 def test_one_class_is_refused(faces, detectors):
-    from sficonv.data.manifest import write_manifest
+    from sficonv.datasets.manifest import write_manifest
 
     rows = read_manifest(faces)
     write_manifest(faces, rows[rows["label"] == 0].reset_index(drop=True))

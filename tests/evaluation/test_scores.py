@@ -8,8 +8,8 @@ import pytest
 
 from sficonv.errors import DataError
 from sficonv.evaluation import bootstrap_intervals, evaluate, judge
+from sficonv.evaluation.score_table import score_file, table_in_memory
 from sficonv.evaluation.scores import collect, frame_to_video
-from sficonv.evaluation.table import score_file, table_in_memory
 
 
 def test_video_score_is_the_mean_of_its_frames():
@@ -64,7 +64,7 @@ def test_no_frames_give_no_videos():
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr("sficonv.evaluation.table.BATCH", 7)
+    monkeypatch.setattr("sficonv.evaluation.score_table.BATCH", 7)
 
 
 def rows(videos: int = 9, frames: int = 5) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sficonv.cli import main
-from sficonv.data.manifest import write_manifest
+from sficonv.cli.app import main
+from sficonv.datasets.manifest import write_manifest
 from sficonv.errors import DataError
 from sficonv.evaluation import evaluate, predict_with
 from sficonv.evaluation.scoring import load_predictor

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sficonv.cli import main
-from sficonv.models.conversion import conversion_of
+from sficonv.cli.app import main
+from sficonv.models.conversion_report import conversion_of
 
 
 def test_a_timm_network_converts_with_the_defaults():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sficonv.conversion.derived import make_norm
+from sficonv.conversion.layout import Layout
 from sficonv.nn import SFIBatchNorm2d, SpaceFreq
-from sficonv.nn.derived import make_norm
-from sficonv.nn.layout import Layout
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 

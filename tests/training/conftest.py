@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sficonv.data.manifest import write_manifest
+from sficonv.datasets.manifest import write_manifest
 from sficonv.models import registry
 from sficonv.training import TrainResult, train
 

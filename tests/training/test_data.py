@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sficonv.data.manifest import read_manifest, write_manifest
+from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.errors import DataError
 from sficonv.training import TrainResult
 from sficonv.training.data import load_training_data, train_loader, val_loader

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sficonv.data.manifest import read_manifest, write_manifest
-from sficonv.data.shards import write_shards
+from sficonv.datasets.manifest import read_manifest, write_manifest
+from sficonv.datasets.shards import write_shards
 from sficonv.models import load_weights, registry, to_input
 from sficonv.training.data import load_training_data, val_loader
 from sficonv.training.module import ValidationMetrics

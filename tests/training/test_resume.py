@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sficonv.data.manifest import read_manifest, write_manifest
-from sficonv.data.shards import write_shards
+from sficonv.datasets.manifest import read_manifest, write_manifest
+from sficonv.datasets.shards import write_shards
 from sficonv.errors import DataError
 from sficonv.training import train
 from sficonv.training.recipes import get_recipe

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from sficonv.data.manifest import manifest_hash, read_manifest, write_manifest
+from sficonv.datasets.manifest import manifest_hash, read_manifest, write_manifest
 from sficonv.errors import DataError
 from sficonv.models import ModelConfig, load_weights, registry, to_input
 from sficonv.training import TrainResult, train

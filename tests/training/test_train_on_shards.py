@@ -8,10 +8,10 @@ import lightning.pytorch as pl
 import pytest
 from safetensors.torch import load_file
 
-from sficonv.data.manifest import read_manifest, write_manifest
-from sficonv.data.shards import write_shards
-from sficonv.data.split import split
+from sficonv.datasets.manifest import read_manifest, write_manifest
+from sficonv.datasets.shards import write_shards
 from sficonv.errors import DataError
+from sficonv.splits.split import split
 from sficonv.training import train
 from sficonv.training.recipes import get_recipe
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sficonv.data.dataset import FaceCrops
+from sficonv.datasets.crops import FaceCrops
 from sficonv.errors import SficonvError
 from sficonv.training import TrainResult
 

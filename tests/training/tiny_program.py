@@ -7,7 +7,7 @@ import sys
 
 from torch import nn
 
-from sficonv.cli import main
+from sficonv.cli.app import main
 from sficonv.models import ModelConfig, registry
 
 

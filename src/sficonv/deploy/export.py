@@ -203,7 +203,7 @@ def _write(
 
 def _folded(model: nn.Module) -> nn.Module:
     """The folded model; one that only `torch.export` can follow goes as it is, and its runtime folds it."""
-    from sficonv.nn.fold import fold
+    from sficonv.conversion.fold import fold
 
     try:
         return fold(model)
@@ -231,7 +231,7 @@ def sample_images(side: int) -> np.ndarray:
         >>> sample_images(64).shape
         (8, 64, 64, 3)
     """
-    from sficonv.data.faces import resize
+    from sficonv.faces.face import resize
 
     rng = np.random.default_rng(0)
     coarse = [resize(rng.integers(0, 256, (n, n, 3), np.uint8), (side, side)) for n in (2, 4, 8, 16)]
@@ -253,9 +253,9 @@ def read_calibration_crops(folder: str | Path, side: int, count: int) -> np.ndar
     Raises:
         DataError: If the folder has too few such crops, or one cannot be read.
     """
-    from sficonv.data.dataset import balanced_weights, read_crop
-    from sficonv.data.faces import resize
-    from sficonv.data.manifest import read_manifest
+    from sficonv.datasets.crops import balanced_weights, read_crop
+    from sficonv.datasets.manifest import read_manifest
+    from sficonv.faces.face import resize
 
     rows = read_manifest(folder)
     rows = rows[rows["split"].isin(["train", "val"])]

@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sficonv.data.tracking import Box
 from sficonv.detect.results import FaceScore, ScanResult
 from sficonv.errors import MediaError
+from sficonv.faces.tracking import Box
 
 REAL, UNCERTAIN, FAKE = (38, 166, 122), (240, 173, 40), (214, 48, 38)
 """RGB; with the number beside it nobody depends on telling them apart."""
@@ -51,7 +51,7 @@ class AnnotatedCopies:
             self._check_kind(files[0])
 
     def _check_kind(self, file: Path) -> None:
-        from sficonv.data.media import media_kind
+        from sficonv.media.images import media_kind
 
         try:
             kind = media_kind(file)
@@ -105,7 +105,7 @@ def annotate(result: ScanResult, out: str | Path, *, band: tuple[float, float]) 
         raise ValueError(f"{out}: the copy would overwrite the file itself")
     people = _people(result)
     if result.kind == "image":
-        from sficonv.data.media import read_image
+        from sficonv.media.images import read_image
 
         image = _draw(read_image(result.path), _at(people, 0.0), band)
         if not cv2.imwrite(str(out), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
@@ -172,7 +172,7 @@ def _draw(image: np.ndarray, shown: Iterator[_Shown], band: tuple[float, float])
 def _write(path: Path, out: Path, people: dict[int, list[FaceScore]], band: tuple[float, float]) -> None:
     import av
 
-    from sficonv.data.video import iter_frames, probe
+    from sficonv.media.video import iter_frames, probe
 
     info = probe(path)
     rate = Fraction(info.fps).limit_denominator(1001)

@@ -115,9 +115,9 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """
     import cv2
 
-    from sficonv.data.blending import move_slightly, shift_statistics
-    from sficonv.data.detectors import YuNet
-    from sficonv.data.face_masks import blend_mask
+    from sficonv.faces.blending import move_slightly, shift_statistics
+    from sficonv.faces.detectors import YuNet
+    from sficonv.faces.face_masks import blend_mask
 
     faces = YuNet()(image)
     if not faces:

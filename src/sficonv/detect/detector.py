@@ -252,7 +252,7 @@ def _folded(model: nn.Module) -> nn.Module:
     """A copy for inference on a CPU, or the model itself where `torch.fx` cannot trace it."""
     import torch
 
-    from sficonv.nn.fold import fold
+    from sficonv.conversion.fold import fold
 
     try:
         return fold(model).to(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 if TYPE_CHECKING:
-    from sficonv.data.video import VideoInfo
+    from sficonv.media.video import VideoInfo
 
 LOW_JPEG = 50
 """JPEG quality (1 to 100) below which blocks and blurred texture are plain to see."""
@@ -51,7 +51,7 @@ def video_doubt(info: VideoInfo) -> str | None:
     """A reason for doubt if a video spends very few bits on a pixel, else `None`.
 
     Args:
-        info: Of `sficonv.data.video.probe`.
+        info: Of `sficonv.media.video.probe`.
     """
     pixels = info.duration * info.fps * info.width * info.height
     if not pixels > 0:

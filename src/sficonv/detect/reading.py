@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sficonv.data.tracking import Box, Tracker, look
 from sficonv.detect.quality import image_doubt, video_doubt
 from sficonv.errors import MediaError
+from sficonv.faces.tracking import Box, Tracker, look
 
 if TYPE_CHECKING:
-    from sficonv.data.video import VideoInfo
+    from sficonv.media.video import VideoInfo
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class FoundFace:
 
 def find_files(paths: Paths) -> Iterator[tuple[Path, str | None]]:
     """The files `paths` stand for, each once, with `None` or what is already known to be wrong with it."""
-    from sficonv.data.media import iter_media
+    from sficonv.media.images import iter_media
 
     seen: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -169,7 +169,7 @@ def _share(time: float, file: SourceFile, options: ReadOptions) -> float:
 
 
 def _frames(file: SourceFile, options: ReadOptions) -> Iterator[tuple[int, float, np.ndarray]]:
-    from sficonv.data.media import media_kind, read_image
+    from sficonv.media.images import media_kind, read_image
 
     file.kind = media_kind(file.path)
     if file.kind == "image":
@@ -179,7 +179,7 @@ def _frames(file: SourceFile, options: ReadOptions) -> Iterator[tuple[int, float
         return
     from itertools import islice
 
-    from sficonv.data.video import iter_frames, probe
+    from sficonv.media.video import iter_frames, probe
 
     info = probe(file.path)
     file.duration = info.duration or None
@@ -226,8 +226,8 @@ def face_finder(*, margin: float, size: int) -> FindFaces:
         margin: Side of the square relative to the longer side of the face box.
         size: Of the crops, in pixels.
     """
-    from sficonv.data.detectors import YuNet
-    from sficonv.data.faces import crop_face
+    from sficonv.faces.detectors import YuNet
+    from sficonv.faces.face import crop_face
 
     find = YuNet()
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sficonv.data.tracking import Box
 from sficonv.detect.detector import Verdict
+from sficonv.faces.tracking import Box
 
 
 @dataclass(frozen=True)

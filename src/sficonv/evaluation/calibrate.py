@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sficonv.data.manifest import (
+from sficonv.datasets.manifest import (
     atomic_file,
     manifest_hash,
     prepared_folder,
@@ -28,9 +28,9 @@ from sficonv.evaluation.calibration import (
 )
 from sficonv.evaluation.evaluate import rows_of
 from sficonv.evaluation.metrics import at_threshold
+from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import collect
 from sficonv.evaluation.scoring import predict
-from sficonv.evaluation.table import table_in_memory
 from sficonv.models.checkpoint import DEFAULT, load_weights, resolve_weights
 
 

@@ -21,8 +21,8 @@ from sficonv.evaluation.evaluate import Split, evaluate
 from sficonv.evaluation.judging import FEW_VIDEOS, exclusions
 from sficonv.evaluation.matching import by_path, by_video
 from sficonv.evaluation.result import EvaluationResult
+from sficonv.evaluation.score_table import KEYS, ROW_KEYS, ScoreTable, score_file, table_in_memory
 from sficonv.evaluation.scores import Scores, collect
-from sficonv.evaluation.table import KEYS, ROW_KEYS, ScoreTable, score_file, table_in_memory
 from sficonv.models.checkpoint import DEFAULT
 
 if TYPE_CHECKING:

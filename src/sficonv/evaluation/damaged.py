@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from sficonv.data.corruptions import CORRUPTIONS, corrupt_clip
-from sficonv.data.dataset import read_crop, to_tensor
-from sficonv.data.manifest import atomic_file
+from sficonv.datasets.crops import read_crop, to_tensor
+from sficonv.datasets.manifest import atomic_file
 from sficonv.errors import SficonvError
+from sficonv.media.corruptions import CORRUPTIONS, corrupt_clip
 from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
 from sficonv.models.config import to_input
 

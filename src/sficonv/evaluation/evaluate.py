@@ -10,15 +10,15 @@ from typing import Any, Literal, get_args
 import pandas as pd
 import torch
 
-from sficonv.data.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
-from sficonv.data.shards import read_index
+from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.datasets.shards import read_index
 from sficonv.errors import DataError
 from sficonv.evaluation.calibration import read_threshold
 from sficonv.evaluation.judging import judge
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.result import EvaluationResult
+from sficonv.evaluation.score_table import score_file
 from sficonv.evaluation.scoring import load_predictor, predict, predict_with
-from sficonv.evaluation.table import score_file
 from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
 
 Split = Literal["train", "val", "test", "all"]

@@ -11,14 +11,14 @@ import sklearn
 import torch
 
 import sficonv
-from sficonv.data.manifest import some
+from sficonv.datasets.manifest import some
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
 from sficonv.evaluation.bootstrap import intervals
 from sficonv.evaluation.metrics import METRICS, THRESHOLD, at_threshold, compute_metrics
 from sficonv.evaluation.result import EvaluationResult
+from sficonv.evaluation.score_table import ScoreTable, table_in_memory
 from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, collect
-from sficonv.evaluation.table import ScoreTable, table_in_memory
 
 Level = Literal["frame", "video"]
 FEW_VIDEOS = 10

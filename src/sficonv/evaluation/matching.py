@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sficonv.data.manifest import some
+from sficonv.datasets.manifest import some
 from sficonv.errors import DataError
+from sficonv.evaluation.score_table import ROW_KEYS, ScoreTable
 from sficonv.evaluation.scores import Scores, fingerprints
-from sficonv.evaluation.table import ROW_KEYS, ScoreTable
 
 _NAMED = 3
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from sficonv.data.leaks import check_manifest
-from sficonv.data.manifest import Protocol, manifest_hash
+from sficonv.datasets.manifest import Protocol, manifest_hash
+from sficonv.splits.leaks import check_manifest
 
 
 def protocol_remarks(

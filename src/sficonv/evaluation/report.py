@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import sficonv
-from sficonv.data.dataset import read_crop, to_tensor
-from sficonv.data.manifest import prepared_folder
+from sficonv.datasets.crops import read_crop, to_tensor
+from sficonv.datasets.manifest import prepared_folder
 from sficonv.errors import SficonvError, WeightsError
 from sficonv.estimate import Estimate
 from sficonv.evaluation import frame_to_video, plots

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sficonv.estimate import Estimate
 from sficonv.evaluation.metrics import METRICS
-from sficonv.evaluation.table import ScoreTable
+from sficonv.evaluation.score_table import ScoreTable
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 
 import sficonv
-from sficonv.data.corruptions import CORRUPTIONS, LEVELS
-from sficonv.data.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
 from sficonv.evaluation import bootstrap_intervals, compute_metrics, frame_to_video
@@ -19,6 +18,7 @@ from sficonv.evaluation.damaged import Damage, Scorer, scored_cells
 from sficonv.evaluation.evaluate import Split, rows_of
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
+from sficonv.media.corruptions import CORRUPTIONS, LEVELS
 
 
 def robustness(

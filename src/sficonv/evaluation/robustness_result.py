@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sficonv.data.corruptions import CORRUPTIONS
 from sficonv.estimate import Estimate
 from sficonv.evaluation.result import plain
+from sficonv.media.corruptions import CORRUPTIONS
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sficonv.errors import DataError
 from sficonv.evaluation.metrics import check_scores
-from sficonv.evaluation.table import KEYS, ROW_KEYS, ScoreTable, has_text, numbers, table_in_memory
+from sficonv.evaluation.score_table import KEYS, ROW_KEYS, ScoreTable, has_text, numbers, table_in_memory
 
 GROUPS = ("dataset", "method", "compression")
 """What fakes are told apart by, where the figures are split up."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from sficonv.data.dataset import FaceCrops
+from sficonv.datasets.crops import FaceCrops
 from sficonv.errors import DataError, SficonvError
 from sficonv.models.config import to_input
 

@@ -16,12 +16,11 @@ import torch
 import torchvision
 from torch import nn
 
+from sficonv.conversion.convert import Init, convert
+from sficonv.conversion.rewrite import Shortcut
 from sficonv.models.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from sficonv.models.registry import register_model
-from sficonv.nn import convert
 from sficonv.nn.constrained import MCSMode
-from sficonv.nn.convert import Init
-from sficonv.nn.rewrite import Shortcut
 from sficonv.nn.sficonv import Downsample, Ratio
 
 Built = tuple[nn.Module, ModelConfig]

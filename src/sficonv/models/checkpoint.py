@@ -130,7 +130,7 @@ def resolve_weights(path: str | Path) -> Path:
     if path.suffix != ".safetensors":
         raise WeightsError(
             f"{path}: weights must be a .safetensors file. Pickled checkpoints can run code when opened and "
-            "are refused; sficonv.models.authors and sficonv.models.public import the ones they know"
+            "are refused; `sficonv.paper.checkpoints` imports the ones it knows"
         )
     return path
 

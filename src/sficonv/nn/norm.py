@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sficonv.nn.memory import on_plain_cpu
+from sficonv.nn.memory_format import on_plain_cpu
 from sficonv.nn.sficonv import SpaceFreq
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sficonv.nn.memory import on_plain_cpu
+from sficonv.nn.memory_format import on_plain_cpu
 
 Size = tuple[int, int]
 

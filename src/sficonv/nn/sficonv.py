@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sficonv.nn.constrained import MCSConv, MCSMode
 from sficonv.nn.frozen import FrozenValue
-from sficonv.nn.memory import for_branches, for_network, format_of_blocks
+from sficonv.nn.memory_format import for_branches, for_network, format_of_blocks
 from sficonv.nn.sampling import (
     Size,
     add,

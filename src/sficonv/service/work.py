@@ -45,7 +45,7 @@ def warm_up(weights: str, device: str | None, memory_limit: int, threads: int) -
     import numpy as np
     import torch
 
-    from sficonv.data.watchdog import end_with_parent
+    from sficonv.preparation.watchdog import end_with_parent
 
     end_with_parent()
     torch.set_num_threads(threads)

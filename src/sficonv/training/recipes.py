@@ -23,7 +23,7 @@ class Recipe:
         batch_size: images per batch and device.
         seed: decides initialisation, order and augmentation.
         image_size: side of the crops in pixels; `None`: the model's own.
-        transform: `"paper"` or `"finetune"`, see `sficonv.data.transforms`.
+        transform: `"paper"` or `"finetune"`, see `sficonv.training.transforms`.
         sampling: `"shuffle"`: every crop once per epoch. `"balanced"`: real and fake alike, and every video
             alike within its label.
         label_smoothing: in [0, 1).

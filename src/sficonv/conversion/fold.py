@@ -1,0 +1,222 @@
+"""`fold`: what a trained model needs to judge, and nothing that only training needs."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d, DropPath
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, fx, nn
+from torchvision.ops import StochasticDepth
+
+from sficonv.conversion.derived import DerivedSFIConv2d, ScatteredBatchNorm2d
+from sficonv.conversion.trace import module_of, trace
+from sficonv.nn.constrained import MCSConv
+from sficonv.nn.norm import SFIBatchNorm2d
+from sficonv.nn.sficonv import SFIConv2d, SpaceFreq
+
+# Exactly these types: a subclass may read its weight in another way (standardised, for example).
+_CONVOLUTIONS = (nn.Conv2d, Conv2dSame, SFIConv2d)
+_NORMS = (nn.BatchNorm2d, BatchNormAct2d, SFIBatchNorm2d, ScatteredBatchNorm2d)
+_TRAINING_ONLY = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, DropPath, StochasticDepth)
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What `fold` did.
+
+    Args:
+        norms: Batch normalisations that went into the convolution before them.
+        norms_kept: Names of those that could not, because no single convolution feeds only them.
+        mcs: MCSConvs whose kernels became constants.
+        dropped: Drop-out, drop-path and identity layers that were removed.
+    """
+
+    norms: int
+    norms_kept: tuple[str, ...]
+    mcs: int
+    dropped: int
+
+
+class FoldedModel(fx.GraphModule):
+    """A model for inference: a graph without training layers, its `config`, and `folding`, the report."""
+
+    folding: FoldReport
+    config: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FoldedModel:
+        made = super().__deepcopy__(memo)
+        made.folding, made.config = self.folding, copy.deepcopy(self.config)  # type: ignore[assignment]
+        return made  # type: ignore[return-value]
+
+
+class _Branchwise(nn.Module):
+    """The activation of a norm layer that was folded away, on a tensor or on both branches."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:
+        if isinstance(x, Tensor):
+            return self.inner(x)
+        return SpaceFreq(self.inner(x.spa), self.inner(x.fre))
+
+
+def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> FoldedModel:
+    """Make a copy of a model for inference: the same outputs to float error, fewer operations.
+
+    A batch normalisation (also one of both branches, also timm's with an activation, which is kept) goes
+    into the convolution before it where that convolution feeds nothing else. MCSConv's projected kernels, and
+    kernels that are standardised or reordered in every forward pass, become constants. Drop-out, drop-path
+    and identities are removed, and no parameter asks for a gradient. What cannot be folded stays as it is and
+    is named in the report.
+
+    MCSConv stays a depthwise convolution of its own. Merged with the layer's k x k rows it would be a dense
+    (k + 4) x (k + 4) kernel: for k > 1 not the same at the borders, where the trace maps are padded with
+    zeros, and for k = 1 many times the operations (14 times in SFIC-ResNet26, see `docs/deploy.md`).
+
+    Args:
+        model: A model from `convert` or `create_model`, or any that `torch.fx` can trace; left as it is.
+        input_size: `(C, H, W)` to trace with, where `model` is not traced yet; by default 3 channels of the
+            size in its `config`, else 256 x 256.
+
+    Returns:
+        The copy, in eval mode, with `folding` (a `FoldReport`) and the `config` of `model`.
+
+    Raises:
+        ValueError: If the model cannot be traced.
+
+    Example:
+        >>> import timm
+        >>> folded = fold(timm.create_model("resnet18", num_classes=2))
+        >>> folded.folding.norms, folded.folding.norms_kept
+        (20, ())
+    """
+    config = getattr(model, "config", None)
+    side = int(getattr(config, "image_size", 256))
+    copied = copy.deepcopy(model).eval()
+    traced = copied if isinstance(copied, fx.GraphModule) else trace(copied, input_size or (3, side, side))
+    for name, layer in list(traced.named_modules()):
+        if isinstance(layer, DerivedSFIConv2d):
+            traced.set_submodule(name, _with_constant_kernel(layer))
+    dropped = _drop_training_layers(traced)
+    norms, kept = _fold_norms(traced)
+    mcs = [layer for layer in traced.modules() if isinstance(layer, MCSConv)]
+    for layer in mcs:
+        layer.weight, layer.mode = nn.Parameter(layer.kernel().detach()), "fixed"
+    traced.graph.eliminate_dead_code()
+    traced.graph.lint()
+    folded = FoldedModel(traced, traced.graph, f"Folded{type(model).__name__}")
+    folded.folding = FoldReport(norms, kept, len(mcs), dropped)
+    folded.config = copy.deepcopy(config)
+    return folded.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _with_constant_kernel(layer: DerivedSFIConv2d) -> SFIConv2d:
+    """The same layer with the kernel that it derives; its channels are then in the order `[spa | fre]`."""
+    made = SFIConv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
+        layer.dilation, layer.groups, layer.bias is not None,  # type: ignore[arg-type]
+        alpha_in=layer.alpha_in, alpha_out=layer.alpha_out, beta=layer.beta, mcs_mode="none",
+        downsample=layer.downsample, name=layer.name,
+    )  # fmt: skip
+    weight, bias = layer.kernel()
+    made.weight, made.mcs = nn.Parameter(weight.clone()), layer.mcs
+    made.bias = None if bias is None else nn.Parameter(bias.clone())
+    return made.eval()
+
+
+def _drop_training_layers(traced: fx.GraphModule) -> int:
+    nodes = [n for n in traced.graph.nodes if isinstance(module_of(traced, n), _TRAINING_ONLY)]
+    for node in nodes:
+        node.replace_all_uses_with(node.all_input_nodes[0])
+        traced.graph.erase_node(node)
+    return len(nodes)
+
+
+def _fold_norms(traced: fx.GraphModule) -> tuple[int, tuple[str, ...]]:
+    """Fold every norm that can be; how many those are, and the names of the others."""
+    calls = Counter(str(n.target) for n in traced.graph.nodes if n.op == "call_module")
+    done, kept = 0, []
+    for node in list(traced.graph.nodes):
+        norm = module_of(traced, node)
+        if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            continue
+        source = _only_source(node)
+        conv = module_of(traced, source) if source else None
+        called_once = source is not None and calls[str(node.target)] == calls[str(source.target)] == 1
+        if not (called_once and _can_fold(conv, norm)):
+            kept.append(str(node.target))
+            continue
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        _fold_into(conv, norm)
+        _replace_norm(traced, node, norm)
+        done += 1
+    return done, tuple(kept)
+
+
+def _can_fold(conv: nn.Module | None, norm: nn.Module) -> bool:
+    """Whether both compute from their parameters alone: no hooks, no batch statistics, no unknown type."""
+    if type(conv) not in _CONVOLUTIONS or type(norm) not in _NORMS or norm.running_var is None:
+        return False
+    return not any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))  # type: ignore[union-attr]
+
+
+def _only_source(node: fx.Node) -> fx.Node | None:
+    """The node whose value, a tensor or both branches, is read by this one alone; else None."""
+    given = node.args[0]
+    branches = given if isinstance(given, tuple) else (given,)
+    if any(not isinstance(b, fx.Node) or set(b.users) != {node} for b in branches):
+        return None
+    if isinstance(given, fx.Node):
+        return given
+    parts = [b for b in branches if isinstance(b, fx.Node)]
+    if any(b.target is not operator.getitem or b.args[1] != i for i, b in enumerate(parts)):
+        return None
+    source, *others = {b.args[0] for b in parts}
+    alone = isinstance(source, fx.Node) and not others and set(source.users) == set(parts)
+    return source if alone else None  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def _fold_into(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Scale the rows of the kernel and shift the bias, in double precision."""
+    order = norm.order if isinstance(norm, ScatteredBatchNorm2d) else slice(None)
+    mean, var, weight, shift = (
+        None if t is None else t[order].double()
+        for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    assert mean is not None and var is not None
+    scale = (var + norm.eps).rsqrt() * (1.0 if weight is None else weight)
+    bias = ((0.0 if conv.bias is None else conv.bias.double()) - mean) * scale
+    if shift is not None:
+        bias = bias + shift
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).to(dtype))
+    conv.bias = nn.Parameter(bias.to(dtype))
+
+
+def _replace_norm(traced: fx.GraphModule, node: fx.Node, norm: nn.BatchNorm2d) -> None:
+    """Leave the activation of a folded norm in its place, or nothing."""
+    fused = norm.after if isinstance(norm, SFIBatchNorm2d) else [getattr(norm, "act", nn.Identity())]
+    after = [m for m in fused if not isinstance(m, _TRAINING_ONLY)]
+    given = node.args[0]
+    parts = all(user.target is operator.getitem for user in node.users)
+    if after or not (isinstance(given, fx.Node) or parts):
+        traced.set_submodule(str(node.target), _Branchwise(nn.Sequential(*after)))
+        return
+    if isinstance(given, fx.Node):
+        node.replace_all_uses_with(given)
+    else:
+        assert isinstance(given, tuple)
+        for user in list(node.users):
+            user.replace_all_uses_with(given[user.args[1]])  # type: ignore[index,arg-type]
+            traced.graph.erase_node(user)
+    traced.graph.erase_node(node)

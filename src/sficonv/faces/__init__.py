@@ -1,0 +1,1 @@
+"""Faces: found, followed, brought upright, cut out, blended."""

@@ -1,0 +1,1 @@
+"""Figure 5: where detectors look, vanilla beside SFIC."""

@@ -1,0 +1,1 @@
+"""Media of a data set in, face crops and a manifest out."""

@@ -1,0 +1,103 @@
+"""The same work on a Ray cluster: one task per source file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from sficonv.datasets.source import SourceItem
+from sficonv.errors import DataError, SficonvError
+from sficonv.preparation.extract import CropOptions, Part, limit_threads, watch_file
+from sficonv.preparation.watchdog import hung
+from sficonv.preparation.workers import crashed, timed_out, work
+
+
+def run_items_on_ray(
+    todo: dict[str, SourceItem],
+    out: Path,
+    options: CropOptions,
+    workers: int | None,
+    timeout: float = 0,
+    address: str | None = None,
+) -> Iterator[Part]:
+    """Run `prepare_item` on every item, in tasks of a Ray cluster.
+
+    Every machine needs sficonv, the source and the prepared folder under the same paths (a shared file
+    system): crops are written where they are cut, and only their table comes back.
+
+    Args:
+        todo: The items by their path below the source folder.
+        out: The prepared folder.
+        options: How to find and cut faces.
+        workers: Tasks at a time, one processor each; `None`: one less than the cluster has processors, which
+            leaves one to the driver.
+        timeout: Seconds without a frame after which a task's process is ended; 0: never.
+        address: Of the cluster, as `ray.init` takes it, for example "auto" or "ray://host:10001"; `None`: a
+            cluster that this program has joined, else one on this machine that ends with the run.
+
+    Yields:
+        The parts as `sficonv.preparation.workers.run_items` gives them.
+
+    Raises:
+        SficonvError: Ray is not installed, or the cluster is not there.
+        DataError: The machines of the cluster do not see the prepared folder.
+        OSError: The crops cannot be written.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise SficonvError("the engine ray needs the package ray: pip install 'sficonv[ray]'") from error
+    from ray.exceptions import WorkerCrashedError
+
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            dashboard = None if address else False  # that of a cluster is its own affair
+            ray.init(address=address or "local", log_to_driver=False, include_dashboard=dashboard)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
+    try:
+        processors = int(ray.cluster_resources().get("CPU", 1))
+        most = max(1, processors - 1) if not workers else min(workers, processors)
+        # A process that ends took its file with it, not the machine: the same file is tried once more.
+        task = ray.remote(num_cpus=1, max_retries=0)(_task)
+        tries = dict.fromkeys(todo, 2)
+        waiting = iter(list(todo))
+        flying: dict[ray.ObjectRef, str] = {}
+        again: list[str] = []
+        where = out.resolve()
+        while True:
+            names = [again.pop() for _ in range(min(len(again), most - len(flying)))]
+            names += islice(waiting, most - len(flying) - len(names))
+            for name in names:
+                flying[task.remote(todo[name], name, where, options, timeout)] = name
+            if not flying:
+                return
+            for reference in ray.wait(list(flying))[0]:
+                name = flying.pop(reference)
+                try:
+                    part: Part = ray.get(reference)
+                except WorkerCrashedError:
+                    tries[name] -= 1
+                    if hung(watch_file(out, name)):
+                        yield timed_out(name, todo[name], timeout)
+                    elif tries[name]:
+                        again.append(name)
+                    else:
+                        yield crashed(name, todo[name])
+                    continue
+                if any(not (out / crop["path"]).is_file() for crop in part.crops):
+                    raise DataError(
+                        f"{out}: crops of {name} were written on another machine, which does not share this "
+                        "folder; prepare into a folder that all machines of the cluster see"
+                    )
+                yield part
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _task(item: SourceItem, name: str, out: Path, options: CropOptions, timeout: float) -> Part:
+    limit_threads()
+    return work(item, name, out, options, timeout)

@@ -1,0 +1,1 @@
+"""Which crop belongs to which split, and whether the splits leak."""
