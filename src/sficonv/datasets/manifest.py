@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sficonv.errors import DataError
+from sficonv.files import atomic_file
 
 MANIFEST_NAME = "manifest.parquet"
 SPLITS = ("train", "val", "test", "")
@@ -217,20 +215,6 @@ def identities(df: pd.DataFrame) -> list[frozenset[str]]:
         frozenset(f"{dataset}/{one}" for one in ids.split(",")) if ids else frozenset([video])
         for dataset, ids, video in rows
     ]
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` that takes its place when the block ends without an error."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_columns(columns: Iterable[str], file: Path) -> None:

@@ -18,7 +18,6 @@ import pandas as pd
 
 from sficonv.datasets.manifest import (
     MANIFEST_NAME,
-    atomic_file,
     manifest_file,
     manifest_hash,
     prepared_folder,
@@ -29,6 +28,7 @@ from sficonv.datasets.manifest import (
 )
 from sficonv.datasets.source import text_hash
 from sficonv.errors import DataError, SficonvError
+from sficonv.files import atomic_file
 
 SHARDS_NAME = "shards"
 _INDEX_NAME = "shards.json"

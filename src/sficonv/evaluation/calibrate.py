@@ -11,14 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sficonv.datasets.manifest import (
-    atomic_file,
-    manifest_hash,
-    prepared_folder,
-    read_manifest,
-    read_protocol,
-    some,
-)
+from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation.calibration import (
     apply_temperature,
@@ -31,6 +24,7 @@ from sficonv.evaluation.metrics import at_threshold
 from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import collect
 from sficonv.evaluation.scoring import predict
+from sficonv.files import atomic_file
 from sficonv.models.checkpoint import DEFAULT, load_weights, resolve_weights
 
 

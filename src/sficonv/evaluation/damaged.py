@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from sficonv.datasets.crops import read_crop, to_tensor
-from sficonv.datasets.manifest import atomic_file
 from sficonv.errors import SficonvError
+from sficonv.files import atomic_file
 from sficonv.media.corruptions import CORRUPTIONS, corrupt_clip
 from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
 from sficonv.models.config import to_input

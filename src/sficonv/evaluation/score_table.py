@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sficonv.datasets.manifest import atomic_file
 from sficonv.errors import DataError
+from sficonv.files import atomic_file
 
 BATCH = 2**18
 """Rows that are in memory at once as a table, with their texts."""

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sficonv.errors import WeightsError
+from sficonv.files import atomic_file
 from sficonv.models.config import MIN_SIZE
 from sficonv.models.hub import fetch, is_repository
 from sficonv.models.registry import create_model
@@ -84,9 +85,13 @@ def save_weights(
         "labels": ["real", "fake"],
         **(card or {}),
     }
-    save_file(tensors, path)
-    path.chmod(0o644)  # safetensors writes for the owner only
-    path.with_suffix(".json").write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=2, default=str) + "\n"
+    with atomic_file(path.with_suffix(".json")) as new_card, atomic_file(path) as new_weights:
+        new_card.write_text(text, encoding="utf-8")
+        try:
+            save_file(tensors, new_weights)
+        except SafetensorError as error:  # a full disk, for one
+            raise WeightsError(f"{path}: cannot be written ({error})") from error
     return path
 
 

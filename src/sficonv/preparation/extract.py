@@ -13,13 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sficonv.datasets.manifest import atomic_file
 from sficonv.datasets.source import SourceItem, text_hash
 from sficonv.errors import MediaError
 from sficonv.faces.alignment import align_face
 from sficonv.faces.detectors import DetectorName, create_detector
 from sficonv.faces.face import Face, FaceDetector, crop_face, resize
 from sficonv.faces.tracking import Tracker, look
+from sficonv.files import atomic_file
 from sficonv.media.archives import frame_number, read_archive
 from sficonv.media.images import media_kind, read_image, write_png
 from sficonv.media.video import Frame, VideoInfo, iter_frames, probe, sample_times

@@ -12,11 +12,12 @@ from typing import Literal
 import pandas as pd
 
 from sficonv.datasets.layouts import LayoutName, read_source
-from sficonv.datasets.manifest import COLUMNS, Protocol, atomic_file, manifest_hash, write_manifest
+from sficonv.datasets.manifest import COLUMNS, Protocol, manifest_hash, write_manifest
 from sficonv.datasets.shards import write_shards
 from sficonv.datasets.source import Source, SourceItem, clean_text, source_key
 from sficonv.errors import DataError
 from sficonv.faces.detectors import DEFAULT_MIN_SCORE, DetectorName, create_detector
+from sficonv.files import atomic_file
 from sficonv.preparation.extract import CropOptions, Part
 from sficonv.preparation.forging import Points, check_points, with_identity
 from sficonv.preparation.persons import Kept

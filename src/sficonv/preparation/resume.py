@@ -11,10 +11,11 @@ from typing import Any
 
 import filelock
 
-from sficonv.datasets.manifest import MANIFEST_NAME, atomic_file
+from sficonv.datasets.manifest import MANIFEST_NAME
 from sficonv.datasets.shards import SHARDS_NAME
 from sficonv.datasets.source import SourceItem
 from sficonv.errors import DataError
+from sficonv.files import atomic_file
 from sficonv.preparation.extract import Part, file_stamp, part_file, read_part, watch_file
 from sficonv.preparation.forging import original_stem
 from sficonv.preparation.report import PROBLEMS_NAME

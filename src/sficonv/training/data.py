@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from sficonv.datasets.crops import DrawSampler, FaceCrops, RowsInTurn, balanced_weights, video_weights
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
+from sficonv.datasets.masks import MASK, MaskedCrops
 from sficonv.datasets.shards import read_index
 from sficonv.errors import DataError
 from sficonv.splits.leaks import check_manifest
 from sficonv.training import transforms
-from sficonv.training.masks import MASK, MaskedCrops, MaskedSelfBlended
 from sficonv.training.recipes import Recipe
-from sficonv.training.selfblend import SelfBlended, collate_pairs
+from sficonv.training.selfblend import MaskedSelfBlended, SelfBlended, collate_pairs
 from sficonv.training.shard_stream import ShardPart, ShardStream
 
 TRANSFORMS = {"paper": transforms.paper_train, "finetune": transforms.finetune_train}
@@ -129,7 +129,7 @@ def train_loader(
         devices: number of devices that share an epoch.
         first_step: steps already taken: the first pass over the loader goes on from there.
         masks: add the masks of the forged pixels to each batch, uint8 `(B, 1, H, W)`, see
-            `sficonv.training.masks`.
+            `sficonv.datasets.masks`.
 
     Raises:
         DataError: if a label is missing that the recipe cannot make, or there are fewer rows than devices.

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.tv_tensors import Mask
 
 from sficonv.datasets.crops import (
     Counterparts,
@@ -24,6 +25,7 @@ from sficonv.datasets.crops import (
     to_tensor,
 )
 from sficonv.datasets.manifest import identities
+from sficonv.datasets.masks import mask_files, mask_or_label
 from sficonv.errors import DataError
 from sficonv.faces.blending import cross_blend_with_mask, self_blend_with_mask
 
@@ -129,6 +131,33 @@ class SelfBlended(Dataset):
             return None
         distance = np.square(self.shapes[others] - self.shapes[index]).sum(axis=1)
         return others[int(distance.argmin())]
+
+
+class MaskedSelfBlended(SelfBlended):
+    """`SelfBlended` with masks: items are `(pair, labels, index, masks)`, the masks uint8 `(2, 1, H, W)`.
+
+    Args:
+        df, root, transform, **options: See `SelfBlended`; the column `mask` is used where there is one.
+    """
+
+    def __init__(
+        self, df: pd.DataFrame, root: str | Path, transform: Transform | None = None, **options: Any
+    ) -> None:
+        super().__init__(df, root, transform, **options)
+        fake = df[df["label"] == 1]
+        self.masks = dict(zip(fake["path"], mask_files(fake, Path(root)), strict=True))
+
+    def __getitem__(self, key: Key) -> Any:
+        index, image, forgery, draw = self.draw_pair(key)
+        pair = torch.stack([to_tensor(image), to_tensor(forgery.image)])
+        size = (image.shape[0], image.shape[1])
+        if forgery.mask is None:
+            forged = mask_or_label(self.masks[forgery.path], size, forged=True)
+        else:
+            forged = torch.from_numpy(np.rint(255 * forgery.mask).astype(np.uint8))[None]
+        masks = Mask(torch.stack([torch.zeros_like(forged), forged]))
+        pair, masks = apply_transform(self.transform, (pair, masks), draw)
+        return pair, torch.tensor([0, 1]), index, masks.as_subclass(Tensor)
 
 
 def collate_pairs(items: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:

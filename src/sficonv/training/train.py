@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from sficonv.datasets.masks import MASK
 from sficonv.models import ModelConfig, create_model, load_weights, read_card, save_weights
 from sficonv.models.losses import HasLosses
 from sficonv.training.data import TrainingData, default_workers, load_training_data, train_loader, val_loader
-from sficonv.training.masks import MASK
 from sficonv.training.module import TrainingModule
 from sficonv.training.recipes import Recipe, get_recipe
 from sficonv.training.resume import SameRun, open_run
@@ -102,7 +102,7 @@ def train(
     Args:
         data: prepared folder, or several.
         model: name of the detector, see `list_models()`. It brings its loss, its input size and its
-            normalisation; a column `mask` of the manifest (see `sficonv.training.masks`) is read for
+            normalisation; a column `mask` of the manifest (see `sficonv.datasets.masks`) is read for
             those whose loss needs it.
         recipe: `"paper"`, `"finetune"` or a `Recipe`.
         out: folder of the run. Default `runs/<model>-<recipe>`.

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sficonv.datasets.manifest import prepared_folder, read_manifest
+from sficonv.datasets.masks import MaskedCrops
 from sficonv.errors import DataError
-from sficonv.training.masks import MaskedCrops, MaskedSelfBlended
+from sficonv.training.selfblend import MaskedSelfBlended
 
 
 class Fake(NamedTuple):

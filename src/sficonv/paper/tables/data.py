@@ -18,11 +18,11 @@ from sficonv.datasets.manifest import (
     read_manifest,
     write_manifest,
 )
+from sficonv.datasets.masks import MASK
 from sficonv.errors import DataError
 from sficonv.evaluation.judging import FEW_VIDEOS
 from sficonv.paper.tables.recipe import DataSet
 from sficonv.splits.split import PROTOCOLS, SplitOptions
-from sficonv.training.masks import MASK
 
 ProtocolName = Literal["paper", "official", "identity"]
 LINK = "prepared"  # in the folder of a derived manifest: a link to the prepared folder

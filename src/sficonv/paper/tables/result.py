@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sficonv.datasets.manifest import atomic_file
+from sficonv.files import atomic_file
 from sficonv.paper.tables.plan import Plan
 from sficonv.paper.tables.recipe import Column, Row
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sficonv.datasets.manifest import atomic_file
 from sficonv.evaluation.evaluate import evaluate
+from sficonv.files import atomic_file
 from sficonv.paper.tables.data import Selection, slug, write_selection
 from sficonv.paper.tables.plan import Training
 from sficonv.paper.timing import machine

@@ -1,8 +1,8 @@
 """Where a face was forged: masks beside the crops, for detectors that learn to find the forged pixels.
 
 A manifest may have a column `mask`: the path, relative to its folder, of a grey image that says how much of
-each pixel is pasted (0: none of it, 255: all), or empty text. A forgery made on the fly brings its own mask.
-Else a fake counts as forged everywhere; a real face is forged nowhere.
+each pixel is pasted (0: none of it, 255: all), or empty text. A fake without a mask counts as forged
+everywhere; a real face is forged nowhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torchvision.tv_tensors import Mask
 
 from sficonv.datasets.crops import FaceCrops, Key, Transform, apply_transform, read_crop, to_tensor
 from sficonv.errors import DataError
-from sficonv.training.selfblend import SelfBlended
 
 MASK = "mask"
 
@@ -56,51 +55,26 @@ class MaskedCrops(FaceCrops):
 
     def __init__(self, df: pd.DataFrame, root: str | Path, transform: Transform | None = None) -> None:
         super().__init__(df, root, transform)
-        self.masks = _mask_files(df, Path(root))
+        self.masks = mask_files(df, Path(root))
 
     def __getitem__(self, key: Key) -> Any:
         index, draw = key if isinstance(key, tuple) else (key, None)
         image, label = to_tensor(read_crop(self.paths[index])), self.labels[index]
         size = (image.shape[1], image.shape[2])
-        mask = _mask(self.masks[index] if label else "", size, forged=bool(label))
+        mask = mask_or_label(self.masks[index] if label else "", size, forged=bool(label))
         image, mask = apply_transform(self.transform, (image, Mask(mask)), draw)
         return image, label, index, mask.as_subclass(Tensor)
 
 
-class MaskedSelfBlended(SelfBlended):
-    """`SelfBlended` with masks: items are `(pair, labels, index, masks)`, the masks uint8 `(2, 1, H, W)`.
-
-    Args:
-        df, root, transform, **options: See `SelfBlended`; the column `mask` is used where there is one.
-    """
-
-    def __init__(
-        self, df: pd.DataFrame, root: str | Path, transform: Transform | None = None, **options: Any
-    ) -> None:
-        super().__init__(df, root, transform, **options)
-        fake = df[df["label"] == 1]
-        self.masks = dict(zip(fake["path"], _mask_files(fake, Path(root)), strict=True))
-
-    def __getitem__(self, key: Key) -> Any:
-        index, image, forgery, draw = self.draw_pair(key)
-        pair = torch.stack([to_tensor(image), to_tensor(forgery.image)])
-        size = (image.shape[0], image.shape[1])
-        if forgery.mask is None:
-            forged = _mask(self.masks[forgery.path], size, forged=True)
-        else:
-            forged = torch.from_numpy(np.rint(255 * forgery.mask).astype(np.uint8))[None]
-        masks = Mask(torch.stack([torch.zeros_like(forged), forged]))
-        pair, masks = apply_transform(self.transform, (pair, masks), draw)
-        return pair, torch.tensor([0, 1]), index, masks.as_subclass(Tensor)
-
-
-def _mask_files(df: pd.DataFrame, root: Path) -> list[str]:
+def mask_files(df: pd.DataFrame, root: Path) -> list[str]:
+    """The path of each row's mask file, "" where it has none."""
     if MASK not in df.columns:
         return [""] * len(df)
     return [str(root / path) if path else "" for path in df[MASK].fillna("")]
 
 
-def _mask(path: str, size: tuple[int, int], *, forged: bool) -> Tensor:
+def mask_or_label(path: str, size: tuple[int, int], *, forged: bool) -> Tensor:
+    """The mask file at `path` as uint8 `(1, H, W)`; without one, all of the face or nothing of it."""
     if path:
         return torch.from_numpy(read_mask(path, size))[None]
     return torch.full((1, *size), 255 if forged else 0, dtype=torch.uint8)

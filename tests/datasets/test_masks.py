@@ -6,9 +6,9 @@ import torch
 from skimage.data import astronaut
 from torchvision.transforms import v2
 
+from sficonv.datasets.masks import MaskedCrops, read_mask
 from sficonv.errors import DataError
-from sficonv.training.masks import MaskedCrops, MaskedSelfBlended, read_mask
-from sficonv.training.selfblend import SelfBlended, collate_pairs
+from sficonv.training.selfblend import MaskedSelfBlended, SelfBlended, collate_pairs
 from sficonv.training.transforms import finetune_train, paper_train
 
 LANDMARKS = np.float32([[48, 57], [80, 60], [60, 77], [46, 89], [75, 91]])

@@ -1,0 +1,39 @@
+"""Files that are there whole or not at all, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file that takes the place of `path` when the block ends without an error.
+
+    It lies beside `path`, on the same file system, and its content is on the disk before the name is: after a
+    kill, a full disk or a power cut `path` is the old file or the new one, never a part of either.
+
+    Args:
+        path: The file to write or to replace; its folder exists.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_file(Path(folder) / "notes.txt") as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     print((Path(folder) / "notes.txt").read_text())
+        whole
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

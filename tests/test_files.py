@@ -1,0 +1,57 @@
+"""Files are whole or not there, on a disk that is really full (a tiny file system)."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sficonv.errors import SficonvError
+from sficonv.files import atomic_file
+from sficonv.models import create_model, save_weights
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB; skips where nobody may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tiny_disk: Path) -> None:
+    file = tiny_disk / "weights.json"
+    file.write_text("whole")
+    with pytest.raises(OSError, match="No space left"), atomic_file(file) as temporary:
+        temporary.write_bytes(bytes(100_000))
+    assert file.read_text() == "whole"
+    assert list(tiny_disk.iterdir()) == [file]
+
+
+def test_a_full_disk_leaves_no_half_of_a_detector(tiny_disk: Path) -> None:
+    model = create_model("meso_inception4")
+    with pytest.raises((SficonvError, OSError)):
+        save_weights(tiny_disk / "weights", model)
+    assert not list(tiny_disk.iterdir())
+    (tiny_disk / "weights.safetensors").write_bytes(b"old")
+    (tiny_disk / "weights.json").write_text("{}")
+    with pytest.raises((SficonvError, OSError)):
+        save_weights(tiny_disk / "weights", model)
+    assert (tiny_disk / "weights.safetensors").read_bytes() == b"old"
+    assert (tiny_disk / "weights.json").read_text() == "{}"
+
+
+def test_an_error_in_the_block_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    with pytest.raises(RuntimeError), atomic_file(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
