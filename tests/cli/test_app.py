@@ -297,7 +297,9 @@ def test_weights_that_do_not_fit_are_one_clear_line(photo, weights, tmp_path, ca
         ["complexity", "no_such_model"],
     ],
 )
-def test_bad_usage_is_2(arguments, capsys):
+def test_bad_usage_is_2(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jpg").touch()
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

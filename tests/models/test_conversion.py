@@ -37,12 +37,12 @@ def test_errors(arguments, message):
 
 
 def test_command_line(capsys):
-    assert main(["convert", "resnet10t", "--alpha", "0.25", "--beta", "0.5", "--json"]) == 0
+    assert main(["convert-report", "resnet10t", "--alpha", "0.25", "--beta", "0.5", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["alpha"] == 0.25
     assert report["layers"][1]["stage"] == "Stage 1"
-    assert main(["convert", "resnet10t", "--fuse-at", "layer3.0"]) == 0
+    assert main(["convert-report", "resnet10t", "--fuse-at", "layer3.0"]) == 0
     out = capsys.readouterr().out
     assert "layer4.0.conv1" in out
     assert "after the fusion" in out
-    assert main(["convert", "resnet10t", "--alpha", "2"]) == 2
+    assert main(["convert-report", "resnet10t", "--alpha", "2"]) == 2

@@ -155,21 +155,18 @@ def test_nothing_wrong(prepared: Path, capsys: pytest.CaptureFixture[str]) -> No
     without_copy(prepared)
     report = check(prepared)
     assert report.findings == [] and not report.failed and report.crops == 5
-    assert main(["prepare", "--check", str(prepared)]) == 0
+    assert main(["check", str(prepared)]) == 0
     assert "no leaks" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["prepare", "--check"], ["check"]])
-def test_the_command_line_says_what_and_fails(
-    prepared: Path, words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, str(prepared)]) == 1
+def test_the_command_line_says_what_and_fails(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(prepared)]) == 1
     shown = capsys.readouterr().out
     assert "PROBLEM: 1 crops are nearly the same" in shown and "crops/0.png = crops/5.png" in shown
-    assert main([*words, str(prepared), "--json"]) == 1
+    assert main(["check", str(prepared), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["failed"] and answer["findings"][0]["kind"] == "near_duplicate_in_several_splits"
-    assert main(["prepare", f"--check={prepared}", "--no-files"]) == 0  # nothing was looked at
+    assert main(["check", str(prepared), "--no-files"]) == 0  # nothing was looked at
 
 
 def test_crops_that_are_gone_or_changed(prepared: Path) -> None:
@@ -188,4 +185,4 @@ def test_crops_that_are_gone_or_changed(prepared: Path) -> None:
 
 
 def test_no_manifest_is_a_failure(tmp_path: Path) -> None:
-    assert main(["prepare", "--check", str(tmp_path)]) == 1
+    assert main(["check", str(tmp_path)]) == 1

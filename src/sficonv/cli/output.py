@@ -1,4 +1,7 @@
-"""What the command line prints: an answer as JSON for programs, or as text for people."""
+"""What the command line prints: an answer as JSON for programs, or as text for people.
+
+Answers are told apart by what they hold, not by their types, so that no verb loads the modules of another.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from sficonv.detect.demo import DemoResult
-from sficonv.detect.explain import Explanation
-from sficonv.detect.results import ScanResult
 from sficonv.pages import printable
+
+if TYPE_CHECKING:
+    from sficonv.detect.demo import DemoResult
+    from sficonv.detect.explain import Explanation
+    from sficonv.detect.results import ScanResult
 
 STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "no_face": "dim", "error": "bold red"}
 
@@ -38,13 +43,13 @@ def to_json(answer: Any) -> str:
 
 def failed(answer: Any) -> bool:
     """Whether any input of the command failed, so that its exit code has to say so."""
-    if isinstance(answer, DemoResult):
+    if hasattr(answer, "cases"):  # of the demo
         answer = [case.result for case in answer.cases]
     if isinstance(answer, list):
         return any(getattr(item, "error", None) for item in answer)
     if hasattr(answer, "failed"):  # of checking data
         return bool(answer.failed)
-    if hasattr(answer, "broken"):  # of preparing data; its type is not imported, it would load pandas
+    if hasattr(answer, "broken"):  # of preparing data
         return answer.broken > 0 or answer.crops == 0
     return False
 
@@ -53,11 +58,11 @@ def show(answer: Any, options: Mapping[str, Any]) -> None:
     """Print an answer for people."""
     console = Console(highlight=False, soft_wrap=True)
     match answer:
-        case DemoResult():
+        case _ if hasattr(answer, "cases"):
             _demo(console, answer)
-        case [ScanResult(), *_]:
+        case [first, *_] if hasattr(first, "verdict"):
             _scan(console, answer, options)
-        case [Explanation(), *_]:
+        case [first, *_] if hasattr(first, "pictures"):
             _explanations(console, answer)
         case list():
             for item in answer:

@@ -58,7 +58,7 @@ def explain(
 
     Two maps per file, laid over the face: the forgery attention map (gradient of the fake-minus-real logit in
     the pixels) and Grad-CAM (of the last feature map). They show what the model is sensitive to; they do not
-    outline a manipulation. `sficonv explain --data DIR` measures averages over the fakes of prepared data
+    outline a manipulation. `sficonv attention DIR` measures averages over the fakes of prepared data
     instead, see `sficonv attention`.
 
     Args:

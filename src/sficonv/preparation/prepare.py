@@ -69,7 +69,7 @@ def prepare(
     A run that was interrupted, even killed, goes on where it stopped when started again with the same
     options; files added or changed since are done, files gone are left out. A broken, empty, faceless or
     truncated file becomes a row of `problems.csv` and never stops the others. In scripts, worker processes
-    need the call below `if __name__ == "__main__":`. `sficonv prepare --check DIR` looks over what is
+    need the call below `if __name__ == "__main__":`. `sficonv check DIR` looks over what is
     prepared already, see `check`.
 
     Args:

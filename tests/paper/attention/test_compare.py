@@ -92,7 +92,7 @@ def test_the_table_for_people_and_the_command_line(make_faces, detectors, tmp_pa
     folder = make_faces()
     wide, narrow = map(str, detectors)
     options = ["--weights", wide, "--against", narrow, "--average", "2,4", "--out", str(tmp_path / "cli")]
-    assert main(["explain", "--data", str(folder), *options, "--json"]) == 0
+    assert main(["attention", str(folder), *options, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["labels"] == ["wide", "narrow"]
     assert main(["attention", str(folder), *options]) == 0

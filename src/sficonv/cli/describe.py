@@ -1,0 +1,46 @@
+"""Verbs that describe the built-in detectors."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from sficonv.cli.signature import constant
+
+
+def models(pattern: str = "*") -> list[str]:
+    """List the detectors that can be trained.
+
+    Args:
+        pattern: Shell pattern, such as 'sfic_*'; all by default.
+
+    Returns:
+        The names, sorted.
+
+    Example:
+        >>> models("sfic_resnet2*")
+        ['sfic_resnet26']
+    """
+    return sorted(fnmatch.filter(constant("sficonv.models.names:NAMES"), pattern))
+
+
+def complexity_of(
+    model: str, *, alpha: float | None = None, beta: float | None = None, image_size: int | None = None
+) -> dict[str, int]:
+    """Count the parameters and multiply-accumulates of a detector for one image.
+
+    Args:
+        model: One of `sficonv models`.
+        alpha: Share of the channels in the frequency branch; the model's own by default.
+        beta: Resolution of the frequency branch relative to the spatial one; the model's own by default.
+        image_size: Side of the input in pixels; the model's own by default.
+
+    Returns:
+        `params`; `macs`, what really runs; `paper_macs`, by the counting rule of the paper.
+    """
+    from dataclasses import asdict
+
+    from sficonv.models import create_model
+    from sficonv.nn import complexity
+
+    made = create_model(model, alpha=alpha, beta=beta, image_size=image_size)
+    return asdict(complexity(made, made.config.image_size))  # type: ignore[union-attr, arg-type]
