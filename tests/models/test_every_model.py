@@ -17,12 +17,14 @@ LONG = [pytest.param(n, marks=pytest.mark.slow) if "like" in EXPECTED[n] else n 
 
 
 def small(name):
-    """The model at its test size, and eight images whose labels can be seen in their brightness."""
+    """The model at its test size, and eight images or clips whose labels can be seen in their brightness."""
     torch.manual_seed(0)
     side = EXPECTED[name].get("test_size", 32)
     labels = torch.arange(8) % 2
-    x = torch.randn(8, 3, side, side) + labels.view(8, 1, 1, 1)
-    return create_model(name, image_size=side, **EXPECTED[name].get("options", {})), x, labels
+    model = create_model(name, image_size=side, **EXPECTED[name].get("options", {}))
+    frames = (model.config.frames,) if model.config.frames > 1 else ()
+    x = torch.randn(8, *frames, 3, side, side)
+    return model, x + labels.view(8, *[1] * (x.ndim - 1)), labels
 
 
 def test_each_registered_model_has_an_entry():
@@ -59,6 +61,8 @@ def test_learns_eight_images_and_survives_saving(name, tmp_path):
     with torch.no_grad():
         logits = model.eval()(x)
         assert torch.equal(loaded(x), logits)
+        if model.config.frames > 1:  # a single image is a clip of one frame
+            torch.testing.assert_close(model(x[:, 0]), model(x[:, :1]))
     assert logits.shape == (8, 2)
     assert logits.isfinite().all()
 
@@ -82,13 +86,17 @@ def test_onnx_gives_the_same_logits(name, tmp_path):
     pytest.importorskip("onnxscript")
     model, x, _ = small(name)
     model.eval()
-    batch = torch.export.Dim("batch")
-    file = tmp_path / "model.onnx"
+    inputs = [x]
+    if model.config.frames > 1:
+        inputs.append(torch.arange(x.shape[1]) <= torch.arange(8)[:, None])  # from one frame to all
+    batch, file = torch.export.Dim("batch"), tmp_path / "model.onnx"
     torch.onnx.export(
-        model, (x[:2],), file, dynamo=True, external_data=False, verbose=False, dynamic_shapes=({0: batch},)
-    )
+        model, tuple(i[:2] for i in inputs), file, dynamo=True, external_data=False, verbose=False,
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
+    )  # fmt: skip
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        wanted = model(x[:3]).numpy()
-    (found,) = session.run(None, {session.get_inputs()[0].name: x[:3].numpy()})
+        wanted = model(*(i[:3] for i in inputs)).numpy()
+    names = [i.name for i in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, (i[:3].numpy() for i in inputs), strict=True)))
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())

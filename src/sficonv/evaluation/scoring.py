@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sficonv.datasets.clips import cut_into_clips, tracks_of
 from sficonv.datasets.crops import FaceCrops
 from sficonv.errors import DataError, SficonvError
+from sficonv.models.clips import pad_clips
 from sficonv.models.config import to_input
 
 Predictor = Callable[[str], float]
@@ -53,11 +55,14 @@ def predict(
 ) -> pd.DataFrame:
     """Score the face crops of a manifest.
 
+    A model of clips judges the crops of a track together, in clips of its length, and each crop has the score
+    of its clip. One that cannot be read is left out of it.
+
     Args:
         model: Maps `(B, 3, H, W)` to logits `(B, 2)` and carries a `config`; left in the mode it was in.
-        df: Manifest rows (`path`, `label`).
+        df: Manifest rows (`path`, `label`; for clips also `video_id`, `face` and `frame`).
         root: Folder that `path` is relative to.
-        batch_size: Crops per forward pass.
+        batch_size: Crops per forward pass, at least one clip.
         device: Where to compute; the model is moved there. Default: where the model is.
         workers: Processes that decode crops; 0 decodes in this one.
         temperature: Divides the logits, as the model card's calibration says.
@@ -80,7 +85,14 @@ def predict(
     model.to(place)
     scores, errors = np.full(len(df), math.nan), np.full(len(df), "", dtype=object)
     crops = _Readable(FaceCrops(df, root))
-    loader = DataLoader(crops, batch_size=batch_size, num_workers=workers, collate_fn=_as_list)
+    frames: int = model.config.frames  # type: ignore[union-attr, assignment]
+    clips = cut_into_clips(tracks_of(df), frames) if frames > 1 else list(np.arange(len(df))[:, None])
+    clip_of = np.zeros(len(df), np.int64)
+    for number, rows in enumerate(clips):
+        clip_of[rows] = number
+    together = max(1, batch_size // frames)
+    batches = [np.concatenate(clips[i : i + together]).tolist() for i in range(0, len(clips), together)]
+    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, collate_fn=_as_list)
     modes = [(module, module.training) for module in model.modules()]
     console = Console(stderr=True)
     model.eval()
@@ -91,14 +103,23 @@ def predict(
                 progress.advance(task, len(batch))
                 for index, _, error in batch:
                     errors[index] = error
-                if good := [(index, image) for index, image, _ in batch if image is not None]:
-                    logits = model(_batch([image.to(place) for _, image in good], model.config)).double()
-                    probabilities = (logits / temperature).softmax(dim=1)[:, 1]
-                    scores[[index for index, _ in good]] = probabilities.cpu().numpy()
+                if good := {index: image.to(place) for index, image, _ in batch if image is not None}:
+                    x = _batch(list(good.values()), model.config)
+                    logits = model(x) if frames == 1 else _clip_logits(model, x, clip_of[list(good)])
+                    probabilities = (logits.double() / temperature).softmax(dim=1)[:, 1]
+                    scores[list(good)] = probabilities.cpu().numpy()
     finally:
         for module, mode in modes:  # parents come first, so every module ends in its own mode
             module.train(mode)
     return df.assign(p_fake=scores, error=errors)
+
+
+def _clip_logits(model: nn.Module, x: Tensor, clips: np.ndarray) -> Tensor:
+    """Logits `(N, 2)` of crops `(N, 3, H, W)`, those of a clip side by side; `clips` has the clip of each."""
+    edges = np.flatnonzero(np.diff(clips, prepend=-1, append=-1))
+    lengths = np.diff(edges).tolist()
+    logits = model(*pad_clips(x.split(lengths)))
+    return logits.repeat_interleave(torch.tensor(lengths, device=logits.device), 0)
 
 
 def _batch(images: list[Tensor], config: Any) -> Tensor:

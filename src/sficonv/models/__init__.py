@@ -9,6 +9,7 @@ from sficonv.models.rivals import f3net as f3net
 from sficonv.models.rivals import m2tr as m2tr
 from sficonv.models.rivals import mesonet as mesonet
 from sficonv.models.rivals import multitask as multitask
+from sficonv.models.rivals import smil as smil
 from sficonv.models.rivals import spsl as spsl
 from sficonv.models.rivals import srm as srm
 

@@ -29,6 +29,7 @@ class ModelConfig:
         std: Per-channel standard deviation RGB in [0, 1] is divided by.
         fixed_size: The weights fit `image_size` only; other models take any size of at least `MIN_SIZE`.
             The registry fills it in.
+        frames: Frames of a face that are judged together, see `sficonv.models.clips`; 1 for single images.
     """
 
     name: str
@@ -38,12 +39,13 @@ class ModelConfig:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     fixed_size: bool = False
+    frames: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """The values that a model card holds, as plain JSON types."""
         options = {k: str(v) if isinstance(v, Fraction) else v for k, v in self.options.items()}
         values = {**asdict(self), "options": options, "mean": list(self.mean), "std": list(self.std)}
-        del values["fixed_size"]  # follows from the name
+        del values["fixed_size"], values["frames"]  # follow from the name and the options
         return values
 
     def with_image_size(self, image_size: int | None) -> ModelConfig:
@@ -69,22 +71,22 @@ def check_input(model: nn.Module, args: tuple[Any, ...]) -> None:
 
     Args:
         model: A model with a `config`.
-        args: What it is called with; `(B, 3, H, W)` is expected first.
+        args: What it is called with; `(B, 3, H, W)` is expected first, or `(B, T, 3, H, W)` of a model of
+            clips.
 
     Raises:
         ValueError: Naming the model, the size that it takes and the shape that it was given.
     """
     config: Any = model.config
     shape = tuple(args[0].shape) if args else ()
-    right = len(shape) == 4 and shape[1] == 3
+    right = len(shape) in ((4, 5) if config.frames > 1 else (4,)) and shape[-3] == 3
+    sides = f"{config.image_size}, {config.image_size}" if config.fixed_size else "H, W"
+    wanted = f"images (B, 3, {sides})" + (f" or clips (B, T, 3, {sides})" if config.frames > 1 else "")
     if config.fixed_size:
-        if not right or shape[2:] != (config.image_size, config.image_size):
-            side = config.image_size
-            raise ValueError(f"{config.name} takes images (B, 3, {side}, {side}), got {shape}")
-    elif not right or min(shape[2:]) < MIN_SIZE:
-        raise ValueError(
-            f"{config.name} takes images (B, 3, H, W) of at least {MIN_SIZE} px a side, got {shape}"
-        )
+        if not right or shape[-2:] != (config.image_size, config.image_size):
+            raise ValueError(f"{config.name} takes {wanted}, got {shape}")
+    elif not right or min(shape[-2:]) < MIN_SIZE:
+        raise ValueError(f"{config.name} takes {wanted} of at least {MIN_SIZE} px a side, got {shape}")
 
 
 def to_input(images: Tensor, config: ModelConfig) -> Tensor:
@@ -94,20 +96,23 @@ def to_input(images: Tensor, config: ModelConfig) -> Tensor:
     so a score cannot differ because somebody resized or normalised differently.
 
     Args:
-        images: RGB crops, `uint8`, `(B, 3, H, W)`; any H and W.
+        images: RGB crops, `uint8`, `(B, 3, H, W)`, or clips of them, `(B, T, 3, H, W)`; any H and W.
         config: The model's `config`.
 
     Returns:
-        `float32`, `(B, 3, image_size, image_size)`, resized with anti-aliasing where the size differs.
+        `float32`, `(B, 3, image_size, image_size)`, resized with anti-aliasing where the size differs; clips
+        stay clips.
 
     Raises:
-        ValueError: If `images` is not `uint8` `(B, 3, H, W)`.
+        ValueError: If `images` is not `uint8`, or of another shape.
 
     Example:
         >>> x = to_input(torch.zeros(2, 3, 128, 128, dtype=torch.uint8), ModelConfig("resnet26"))
         >>> x.shape
         torch.Size([2, 3, 256, 256])
     """
+    if images.ndim == 5:
+        return to_input(images.flatten(0, 1), config).unflatten(0, images.shape[:2])
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
     x = images.float().div_(255)

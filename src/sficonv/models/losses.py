@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +14,11 @@ class HasLosses(Protocol):
     """A detector with a loss of its own. The default, cross entropy of `model(x)`, needs nothing."""
 
     uses_masks: bool
-    """Whether `losses` looks at `masks`: nobody reads mask files for a model that does not."""
+    """Whether `losses` looks at `masks`: nobody reads mask files for a model that does not.
+
+    A model that is trained on several domains has `uses_domains = True` too: its `losses` take `domains`.
+    That of a model of clips takes `present`. See `training_losses`.
+    """
 
     def losses(
         self, x: Tensor, labels: Tensor, masks: Tensor | None = None, *, label_smoothing: float = 0.0
@@ -39,12 +44,17 @@ def training_losses(
     masks: Tensor | None = None,
     *,
     label_smoothing: float = 0.0,
+    domains: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms of a model's training loss, by name; training minimises their sum.
 
     Args:
         model: Any model of `create_model`: its own `losses` are taken where it has them.
         x, labels, masks, label_smoothing: See `HasLosses.losses`.
+        domains: `(B,)` int64, which kind of forgery each image is, -1 where it is of none (a real face) or
+            nobody knows; only models with `uses_domains` look at it.
+        present: `(B, T)` bool, which frames of the clips `x` are not padding, see `sficonv.models.clips`.
 
     Returns:
         Scalars, with gradient.
@@ -54,9 +64,22 @@ def training_losses(
         >>> {name: round(value.item(), 3) for name, value in losses.items()}
         {'cross_entropy': 0.693}
     """
-    if isinstance(model, HasLosses):
-        return model.losses(x, labels, masks, label_smoothing=label_smoothing)
-    return {"cross_entropy": F.cross_entropy(model(x), labels, label_smoothing=label_smoothing)}
+    more = {} if present is None else {"present": present}
+    if not isinstance(model, HasLosses):
+        return {"cross_entropy": F.cross_entropy(model(x, **more), labels, label_smoothing=label_smoothing)}
+    if uses_domains(model):
+        more["domains"] = torch.full_like(labels, -1) if domains is None else domains
+    return model.losses(x, labels, masks, label_smoothing=label_smoothing, **more)
+
+
+def uses_domains(model: nn.Module) -> bool:
+    """Whether the loss of a model looks at the domains of the images.
+
+    Example:
+        >>> uses_domains(nn.Flatten())
+        False
+    """
+    return bool(getattr(model, "uses_domains", False))
 
 
 def default_masks(labels: Tensor, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sficonv.datasets.clips import ClipCrops, cut_into_clips, tracks_of
 from sficonv.datasets.crops import DrawSampler, FaceCrops, RowsInTurn, balanced_weights, video_weights
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
 from sficonv.datasets.masks import MASK, MaskedCrops
@@ -118,8 +119,12 @@ def train_loader(
     devices: int = 1,
     first_step: int = 0,
     masks: bool = False,
+    frames: int = 1,
 ) -> DataLoader:
     """The batches that a recipe trains on: uint8 `(B, 3, H, W)`, labels `(B,)`, row indices `(B,)`.
+
+    Batches of clips are uint8 `(B, frames, 3, H, W)`, labels `(B,)`, row indices `(B, frames)`, -1 where a
+    frame is missing.
 
     Args:
         data: rows to draw from.
@@ -130,10 +135,17 @@ def train_loader(
         first_step: steps already taken: the first pass over the loader goes on from there.
         masks: add the masks of the forged pixels to each batch, uint8 `(B, 1, H, W)`, see
             `sficonv.datasets.masks`.
+        frames: frames of a clip, for models that judge clips: an item is then a track, not a row.
 
     Raises:
-        DataError: if a label is missing that the recipe cannot make, or there are fewer rows than devices.
+        DataError: if a label is missing that the recipe cannot make, there are fewer rows than devices, or
+            clips are to be made of something that has no tracks.
     """
+    if frames > 1 and (recipe.self_blend or data.shards):
+        raise DataError(
+            "the model judges clips, and neither forgeries made on the fly nor crops in shards have tracks: "
+            "train it with self_blend=0 on a prepared folder that has the crops as files"
+        )
     rows = pd.concat([data.train, data.extra], ignore_index=True)
     transform = TRANSFORMS[recipe.transform](_size(recipe))
     if data.shards:
@@ -168,7 +180,12 @@ def train_loader(
                 f"the training rows are all of one label ({rows['label'].iloc[0]}); training needs both, or "
                 "real faces and self_blend > 0"
             )
-        dataset = (MaskedCrops if masks else FaceCrops)(rows, "/", transform)
+        if frames > 1:
+            tracks = tracks_of(rows)
+            dataset = ClipCrops(rows, "/", tracks, frames, transform)
+            rows = rows.iloc[[track[0] for track in tracks]]
+        else:
+            dataset = (MaskedCrops if masks else FaceCrops)(rows, "/", transform)
         batch_size, collate = recipe.batch_size, None
         weights = balanced_weights(rows)
     if recipe.sampling == "shuffle":
@@ -190,17 +207,36 @@ def train_loader(
     return _loader(dataset, batch_size, workers, sampler=sampler, collate_fn=collate)
 
 
-def val_loader(data: TrainingData, recipe: Recipe, *, workers: int, devices: int = 1) -> DataLoader:
+def val_loader(
+    data: TrainingData, recipe: Recipe, *, workers: int, devices: int = 1, frames: int = 1
+) -> DataLoader:
     """The validation crops in the order of their rows (of their shards), without augmentation.
 
-    Several devices deal them out; all get equally many, if need be by getting some rows that another has.
+    With `frames` above 1 they come as clips, see `train_loader`; each crop is in one of them. Several
+    devices deal them out; all get equally many, if need be by getting some rows that another has.
     """
     transform = transforms.evaluation(_size(recipe))
     if data.shards:
         stream = ShardStream(data.shards["val"], _places(data.val), transform, devices=devices)
         return _loader(stream, recipe.batch_size, workers)
-    crops = FaceCrops(data.val, "/", transform)
+    crops: FaceCrops | ClipCrops
+    if frames > 1:
+        crops = ClipCrops(data.val, "/", cut_into_clips(tracks_of(data.val), frames), frames, transform)
+    else:
+        crops = FaceCrops(data.val, "/", transform)
     return _loader(crops, recipe.batch_size, workers, sampler=RowsInTurn(len(crops), devices))
+
+
+def training_domains(data: TrainingData, recipe: Recipe) -> torch.Tensor | None:
+    """The kind of forgery of each training row, `(N,)` int64, -1 for real faces.
+
+    `None` where forgeries are made on the fly: those are of no kind.
+    """
+    if recipe.self_blend:
+        return None
+    rows = pd.concat([data.train, data.extra], ignore_index=True)
+    method = rows["dataset"].str.cat(rows["method"], "/").where(rows["label"] == 1)
+    return torch.from_numpy(pd.factorize(method)[0].astype(np.int64))
 
 
 def default_workers(processes: int = 1) -> int:

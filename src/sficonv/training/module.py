@@ -35,6 +35,7 @@ class TrainingModule(pl.LightningModule):
         recipe: optimiser, schedule, label smoothing and seed.
         val_rows: manifest rows of the validation crops, in the order of their indices.
         channels_last: run the model in channels-last memory format.
+        domains: domain of each training row, for models that learn from several, see `training_losses`.
 
     Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr` (the first one of the epoch),
     `val_loss` (the cross entropy, whatever is minimised), `val_auc_frame` and `val_auc_video`. All are of all
@@ -42,13 +43,20 @@ class TrainingModule(pl.LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, val_rows: pd.DataFrame, *, channels_last: bool = False
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        val_rows: pd.DataFrame,
+        *,
+        channels_last: bool = False,
+        domains: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
+        self.domains = domains
         self.validation = ValidationMetrics(val_rows)
         self.first_lr = 0.0
         self.losses: dict[str, MeanMetric] = {}  # of this epoch so far
@@ -59,7 +67,7 @@ class TrainingModule(pl.LightningModule):
 
     def _input(self, images: Tensor) -> Tensor:
         x = to_input(images, self.model.config)  # type: ignore[arg-type]
-        return x.contiguous(memory_format=self.memory_format)
+        return x if x.ndim == 5 else x.contiguous(memory_format=self.memory_format)
 
     def on_train_epoch_start(self) -> None:
         self.first_lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -70,10 +78,15 @@ class TrainingModule(pl.LightningModule):
         torch.manual_seed((self.recipe.seed << 32) + (self.global_rank << 24) + self.global_step)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
-        images, labels, _, *masks = batch
-        forged = masks[0].float() / 255 if masks else None
+        images, labels, indices, *masks = batch
         losses = training_losses(
-            self.model, self._input(images), labels, forged, label_smoothing=self.recipe.label_smoothing
+            self.model,
+            self._input(images),
+            labels,
+            masks[0].float() / 255 if masks else None,
+            label_smoothing=self.recipe.label_smoothing,
+            domains=None if self.domains is None else self.domains[indices.cpu()].to(labels.device),
+            present=indices >= 0 if indices.ndim == 2 else None,
         )
         loss = torch.stack(list(losses.values())).sum()
         terms = {f"train_loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
@@ -103,7 +116,12 @@ class TrainingModule(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         images, _, indices = batch
-        self.validation.update(self(images), indices)
+        if indices.ndim == 1:
+            self.validation.update(self(images), indices)
+            return
+        present = indices >= 0  # a clip's logits are those of each of its frames
+        logits = self.model(self._input(images), present)
+        self.validation.update(logits.repeat_interleave(present.sum(1), 0), indices[present])
 
     def on_validation_epoch_end(self) -> None:
         found = self.validation.compute()

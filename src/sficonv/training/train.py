@@ -17,8 +17,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sficonv.datasets.masks import MASK
 from sficonv.models import ModelConfig, create_model, load_weights, read_card, save_weights
-from sficonv.models.losses import HasLosses
-from sficonv.training.data import TrainingData, default_workers, load_training_data, train_loader, val_loader
+from sficonv.models.losses import HasLosses, uses_domains
+from sficonv.training.data import (
+    TrainingData,
+    default_workers,
+    load_training_data,
+    train_loader,
+    training_domains,
+    val_loader,
+)
 from sficonv.training.module import TrainingModule
 from sficonv.training.recipes import Recipe, get_recipe
 from sficonv.training.resume import SameRun, open_run
@@ -192,7 +199,13 @@ def train(
         "patience": patience,
     }
     last, first_step = open_run(out, settings, rows.summary["folders"], resume=resume)
-    module = TrainingModule(detector, plan, rows.val, channels_last=settings["channels_last"])
+    module = TrainingModule(
+        detector,
+        plan,
+        rows.val,
+        channels_last=settings["channels_last"],
+        domains=training_domains(rows, plan) if uses_domains(detector) else None,
+    )
     speed, same_run = InputSpeed(), SameRun(out, first_step)
     trainer = make_trainer(
         out,
@@ -215,8 +228,9 @@ def train(
         devices=trainer.world_size,
         first_step=first_step,
         masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows, plan),
+        frames=config.frames,
     )
-    validation = val_loader(rows, plan, workers=workers, devices=trainer.world_size)
+    validation = val_loader(rows, plan, workers=workers, devices=trainer.world_size, frames=config.frames)
     with readable_errors():
         trainer.fit(module, batches, validation, ckpt_path=last, weights_only=True)
     path = out / "weights.safetensors"

@@ -1,11 +1,15 @@
-"""timm's Xception in pieces, for detectors that do something between its blocks."""
+"""Trunks of detectors: timm's Xception in pieces, and registered models without their classifier."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import timm
 from torch import nn
+
+from sficonv.models.config import ModelConfig
+from sficonv.models.registry import create_model
 
 
 def xception(
@@ -58,3 +62,32 @@ def stretch(trunk: nn.Module, first: str, last: str) -> nn.Sequential:
     children = list(trunk.named_children())
     names = [name for name, _ in children]
     return nn.Sequential(OrderedDict(children[names.index(first) : names.index(last) + 1]))
+
+
+def registered_features(
+    name: str, *, pretrained: bool = False, **options: Any
+) -> tuple[nn.Module, int, ModelConfig]:
+    """A registered model without its classifier, as the trunk of another one.
+
+    Args:
+        name: A model of `create_model` that ends in one linear layer: the backbones, vanilla and `sfic_*`.
+        pretrained: Start from ImageNet weights.
+        **options: The model's own.
+
+    Returns:
+        A module that maps `(B, 3, H, W)` to features `(B, D)`, D, and the config of its input.
+
+    Raises:
+        ValueError: If there is no such model, or it does not end in a linear layer that makes its logits.
+
+    Example:
+        >>> features, channels, _ = registered_features("sfic_resnet26", alpha=0.25)
+        >>> channels
+        2048
+    """
+    model = create_model(name, pretrained=pretrained, **options)
+    last, layer = list(model.named_modules())[-1]
+    if not isinstance(layer, nn.Linear) or layer.out_features != 2:
+        raise ValueError(f"{name} cannot be a trunk: it does not end in a linear layer that makes its logits")
+    model.set_submodule(last, nn.Identity())
+    return model, layer.in_features, model.config  # type: ignore[return-value]

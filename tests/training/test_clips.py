@@ -1,0 +1,71 @@
+"""Training and judging a detector of clips: whole tracks in, one score for all frames of a clip."""
+
+import pytest
+import torch
+
+from sficonv.datasets.manifest import read_manifest
+from sficonv.errors import DataError
+from sficonv.evaluation.scoring import predict
+from sficonv.models import create_model
+from sficonv.training import train
+from sficonv.training.data import load_training_data, train_loader, training_domains, val_loader
+from sficonv.training.recipes import get_recipe
+
+OPTIONS = {"trunk": "mobilenetv1", "frames": 3}
+SMALL = {"epochs": 1, "batch_size": 4, "image_size": 32, "workers": 0, "accelerator": "cpu", "devices": 1}
+
+
+@pytest.fixture
+def rows(make_prepared):
+    return load_training_data([make_prepared(frames=5)])
+
+
+def test_a_training_item_is_a_track_and_a_validation_item_a_clip(rows):
+    recipe = get_recipe("paper", batch_size=4, image_size=32)
+    images, labels, indices = next(iter(train_loader(rows, recipe, frames=3)))
+    assert images.shape == (4, 3, 3, 32, 32)
+    assert sorted(labels.tolist()) == [0, 0, 1, 1]  # two videos of each label, each once
+    assert (indices.diff(dim=1) == 1).all()
+    seen = torch.cat([indices.flatten() for _, _, indices in val_loader(rows, recipe, workers=0, frames=3)])
+    assert sorted(seen[seen >= 0].tolist()) == list(range(len(rows.val)))
+
+
+def test_clips_need_tracks(rows):
+    with pytest.raises(DataError, match="neither forgeries made on the fly nor crops in shards have tracks"):
+        train_loader(rows, get_recipe("paper", self_blend=1.0, image_size=32), frames=3)
+
+
+def test_domains_are_the_methods_of_the_fakes(rows):
+    found = training_domains(rows, get_recipe("paper"))
+    assert found.tolist() == [-1 if label == 0 else 0 for label in rows.train["label"]]
+    assert training_domains(rows, get_recipe("paper", self_blend=0.5)) is None
+
+
+def test_trains_and_judges_clips(make_prepared, tmp_path):
+    folder = make_prepared(frames=5)
+    result = train(folder, model="smil", model_options=OPTIONS, out=tmp_path / "run", **SMALL)
+    assert result.card["options"]["frames"] == 3
+    assert 0 <= result.card["metrics"]["val_auc_video"] <= 1
+
+
+def test_each_crop_has_the_score_of_its_clip(make_prepared):
+    folder = make_prepared(frames=5, splits=("test",))
+    df = read_manifest(folder).sample(frac=1, random_state=0)
+    model = create_model("smil", **OPTIONS, image_size=32)
+    scored = predict(model, df, folder, batch_size=4)
+    assert scored["error"].eq("").all()
+    for _, track in scored.sort_values("frame").groupby("video_id"):
+        assert track["p_fake"].nunique() == 2
+        assert track["p_fake"].iloc[:3].nunique() == 1
+    one = predict(model, df, folder, batch_size=100)
+    assert one["p_fake"].to_numpy() == pytest.approx(scored["p_fake"].to_numpy(), abs=1e-6)
+
+
+def test_an_unreadable_frame_costs_no_other(make_prepared):
+    folder = make_prepared(frames=5, splits=("test",))
+    df = read_manifest(folder)
+    (folder / df["path"][1]).write_bytes(b"no image")
+    model = create_model("smil", **OPTIONS, image_size=32)
+    scored = predict(model, df, folder)
+    assert scored["p_fake"].isna().tolist() == [row == 1 for row in range(len(df))]
+    assert df["path"][1] in scored["error"][1]
