@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sficonv.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sficonv.conversion.convert import convert
     from sficonv.conversion.fold import fold
@@ -113,13 +115,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("sficonv")
-        except PackageNotFoundError:  # run from a source folder that was never installed
-            return "unknown"
     if name not in _HOME:
         raise AttributeError(f"module 'sficonv' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

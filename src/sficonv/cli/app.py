@@ -16,6 +16,7 @@ from typing import Any
 
 from sficonv.cli.verbs import MEANT, VERBS
 from sficonv.errors import SficonvError
+from sficonv.version import __version__
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -65,9 +66,7 @@ def _run(argv: list[str]) -> int:
         print(_help(), file=sys.stdout if name else sys.stderr)
         return DONE if name else BAD_USAGE
     if name == "--version":
-        import sficonv
-
-        print(f"sficonv {sficonv.__version__}")
+        print(f"sficonv {__version__}")
         return DONE
     if name not in VERBS:
         return _complain(_unknown(name), BAD_USAGE)

@@ -14,6 +14,7 @@ from sficonv.detect.detector import Detector
 from sficonv.detect.pictures import Pictures, draw
 from sficonv.detect.results import ScanResult
 from sficonv.pages import page_template
+from sficonv.version import __version__
 
 SECTIONS = 100
 """Files shown in full; of more, the rest are lines of the summary table."""
@@ -79,7 +80,7 @@ def write_report(
         detector=detector,
         weights_sha256=_sha256(detector.weights),
         options=options or {},
-        version=_version(),
+        version=__version__,
     )
     Path(path).write_text(page, encoding="utf-8", errors="replace")
     return plain
@@ -191,9 +192,3 @@ def _sha256(path: Path | None) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):
         return None
-
-
-def _version() -> str:
-    import sficonv
-
-    return sficonv.__version__

@@ -10,7 +10,6 @@ import pandas as pd
 import sklearn
 import torch
 
-import sficonv
 from sficonv.datasets.manifest import some
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
@@ -19,6 +18,7 @@ from sficonv.evaluation.metrics import METRICS, THRESHOLD, at_threshold, compute
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import ScoreTable, table_in_memory
 from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, collect
+from sficonv.version import __version__
 
 Level = Literal["frame", "video"]
 FEW_VIDEOS = 10
@@ -89,7 +89,7 @@ def judge(
             "around (here a label is 0 for real and 1 for fake, and a score is P(fake))"
         )
     versions = {
-        "sficonv": sficonv.__version__,
+        "sficonv": __version__,
         "torch": torch.__version__,
         "scikit-learn": sklearn.__version__,
     }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-import sficonv
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import prepared_folder
 from sficonv.errors import SficonvError, WeightsError
@@ -19,6 +18,7 @@ from sficonv.evaluation import frame_to_video, plots
 from sficonv.evaluation.metrics import FPR_LEVELS, METRICS, THRESHOLD
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.pages import jpeg_uri, page_template, plot_style, svg_of
+from sficonv.version import __version__
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def write_report(result: EvaluationResult, path: str | Path, *, device: str | No
     page = page_template("sficonv.evaluation", "report.html.jinja").render(
         result=result,
         created=datetime.now(UTC),
-        version=sficonv.__version__,
+        version=__version__,
         metrics=[(*EXPLAINED[name], result.video[name], result.frame[name]) for name in METRICS],
         methods=list(_methods(result.per_method)),
         plots=_plots(rows, videos),

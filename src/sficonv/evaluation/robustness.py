@@ -9,7 +9,6 @@ from typing import get_args
 import pandas as pd
 import torch
 
-import sficonv
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
@@ -19,6 +18,7 @@ from sficonv.evaluation.evaluate import Split, rows_of
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
 from sficonv.media.corruptions import CORRUPTIONS, LEVELS
+from sficonv.version import __version__
 
 
 def robustness(
@@ -127,7 +127,7 @@ def robustness(
         warnings=warnings,
         notes=notes,
         provenance={
-            "versions": {"sficonv": sficonv.__version__, "torch": torch.__version__},
+            "versions": {"sficonv": __version__, "torch": torch.__version__},
             "rows_hash": digest,
             "max_frames": max_frames,
             "bootstrap": bootstrap,

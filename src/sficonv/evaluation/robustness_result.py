@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sficonv.estimate import Estimate
 from sficonv.evaluation.result import plain
 from sficonv.media.corruptions import CORRUPTIONS
+from sficonv.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -127,7 +128,6 @@ class RobustnessResult:
         """Write one self-contained HTML file; returns it."""
         from datetime import UTC, datetime
 
-        import sficonv
         from sficonv.evaluation.plots import corruption_plot
         from sficonv.evaluation.report import flat
         from sficonv.pages import page_template, plot_style, svg_of
@@ -142,7 +142,7 @@ class RobustnessResult:
             result=self,
             plots=plots,
             created=datetime.now(UTC),
-            version=sficonv.__version__,
+            version=__version__,
             provenance=list(flat(self.provenance)),
         )
         Path(path).write_text(page, encoding="utf-8", errors="replace")

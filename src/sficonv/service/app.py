@@ -22,6 +22,7 @@ from sficonv.service.security import REPORT_POLICY, Guard, SecurityHeaders
 from sficonv.service.settings import Settings
 from sficonv.service.store import ENDED, Job
 from sficonv.service.uploads import BodyLimit, display_name, store_upload
+from sficonv.version import __version__
 
 CLEANING_EVERY = 60.0
 """Seconds between two looks for jobs that have become old."""
@@ -103,7 +104,6 @@ def create_app(settings: Settings) -> FastAPI:
         >>> app.title
         'sficonv'
     """
-    from sficonv import __version__
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
