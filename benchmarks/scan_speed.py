@@ -33,8 +33,9 @@ from deploy import machine
 from document import write_between
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
+from sficonv.detect.classifiers import ExportedClassifier
 from sficonv.detect.demo import pan
-from sficonv.detect.detector import Detector, ExportedDetector
+from sficonv.detect.detector import Detector
 from sficonv.detect.reading import face_finder
 from sficonv.detect.scan import iter_scan
 from sficonv.faces.face import resize
@@ -103,8 +104,8 @@ def load(folder: Path, threads: int) -> tuple[dict[str, Detector], dict[str, flo
 
         def opened(path: str = path) -> Detector:
             detector = Detector.from_pretrained(path, device="cpu")
-            if isinstance(detector, ExportedDetector):
-                detector.exported = open_exported(path, threads=threads)
+            if isinstance(detector.classifier, ExportedClassifier):
+                detector.classifier.exported = open_exported(path, threads=threads)
             detector.scores([np.zeros((detector.crop_size, detector.crop_size, 3), np.uint8)])
             return detector
 
@@ -148,7 +149,7 @@ def measure(clip: Path, detectors: dict[str, Detector], rounds: int) -> tuple[pd
         }
         for name, detector in detectors.items():
             found[name], (answers[name],) = timed(
-                lambda detector=detector: list(iter_scan(clip, weights=detector, every=EVERY))
+                lambda detector=detector: list(iter_scan(clip, detector=detector, every=EVERY))
             )
         found |= stages(clip, detectors["PyTorch"])
         rows += [{"round": number, "what": k, "clock": s.clock, "work": s.work} for k, s in found.items()]

@@ -33,7 +33,7 @@ def test_its_numbers_take_16_bits():
 def test_it_loads_and_is_a_detector_of_this_library():
     detector = Detector.from_pretrained("default", device="cpu")
     assert detector.name.startswith("sfic_")
-    assert any(isinstance(module, SFIConv2d) for module in detector.model.modules())
+    assert any(isinstance(module, SFIConv2d) for module in detector.torch.model.modules())
     assert detector.limits
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sficonv.detect.demo import demo
     from sficonv.detect.detector import Detector
     from sficonv.detect.explain import explain
+    from sficonv.detect.options import ScanOptions
     from sficonv.detect.results import ScanResult
     from sficonv.detect.scan import iter_scan, scan
     from sficonv.errors import DataError, MediaError, SficonvError, WeightsError
@@ -62,6 +63,7 @@ _HOME = {
     "compare": "sficonv.evaluation.compare",
     "calibrate": "sficonv.evaluation.calibrate",
     "Detector": "sficonv.detect.detector",
+    "ScanOptions": "sficonv.detect.options",
     "ScanResult": "sficonv.detect.results",
     "scan": "sficonv.detect.scan",
     "iter_scan": "sficonv.detect.scan",
@@ -83,6 +85,7 @@ __all__ = [
     "Detector",
     "MediaError",
     "SFIConv2d",
+    "ScanOptions",
     "ScanResult",
     "SficonvError",
     "WeightsError",

@@ -119,7 +119,7 @@ def test_the_comparison_sees_another_temperature(small, exported, noise):
     detector = Detector.from_pretrained(small, device="cpu")
     images = noise(4, 64)
     assert compare(path, detector, images).max() < 1e-5
-    detector.temperature *= 1.1
+    detector.torch.temperature *= 1.1
     assert compare(path, detector, images).max() > 1e-3
 
 

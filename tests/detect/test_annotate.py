@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from sficonv.detect.annotate import FAKE, REAL, AnnotatedCopies, annotate
+from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import FaceScore, ScanResult, TrackScore
 from sficonv.detect.scan import iter_scan, scan
 
@@ -53,7 +54,7 @@ def test_a_video_keeps_its_length_and_moves_its_boxes(tmp_path, media):
 
 
 def test_from_a_scan(detector, media, tmp_path):
-    (found,) = iter_scan(media / "clip.mp4", weights=detector)
+    (found,) = iter_scan(media / "clip.mp4", detector=detector)
     before, after = (
         pixels(media / "clip.mp4")[5],
         pixels(annotate(found, tmp_path / "a.mp4", band=(0.1, 0.2)))[5],
@@ -74,11 +75,11 @@ def test_from_a_scan(detector, media, tmp_path):
 )
 def test_names_that_do_not_fit_are_refused_before_the_work(media, target, files, word):
     with pytest.raises(ValueError, match=word):
-        AnnotatedCopies(target, [media / name for name in files])
+        AnnotatedCopies(target, [SourceFile(media / name) for name in files])
 
 
 def test_a_file_is_not_overwritten_by_its_copy(media, detector):
-    (found,) = iter_scan(media / "face.jpg", weights=detector)
+    (found,) = iter_scan(media / "face.jpg", detector=detector)
     with pytest.raises(ValueError, match="overwrite"):
         annotate(found, media / "face.jpg", band=(0.4, 0.6))
 

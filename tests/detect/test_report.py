@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from sficonv.detect import report as report_module
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.report import clock, write_report
 from sficonv.detect.results import ScanResult
 from sficonv.detect.scan import iter_scan
@@ -13,8 +14,8 @@ from sficonv.detect.scan import iter_scan
 
 def page_of(detector, paths, tmp_path, **options):
     target = tmp_path / "report.html"
-    found = iter_scan(paths, weights=detector, evidence=True, **options)
-    results = write_report(found, target, detector, options={"every": 0.5})
+    found = iter_scan(paths, detector=detector, evidence=True, **options)
+    results = write_report(found, target, detector, options=ScanOptions(every=0.5))
     return target.read_text(encoding="utf-8"), results
 
 
@@ -96,7 +97,7 @@ def test_a_file_that_may_not_be_asked_for_costs_no_report(detector, media, tmp_p
 
     monkeypatch.setattr(Path, "is_file", refused)
     locked = ScanResult(Path("locked.jpg"), None, None, "error", error="locked.jpg: cannot be read")
-    (seen,) = iter_scan(media / "face.jpg", weights=detector, evidence=True)
+    (seen,) = iter_scan(media / "face.jpg", detector=detector, evidence=True)
     assert len(write_report([locked, seen], tmp_path / "report.html", detector)) == 2
     assert "locked.jpg" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

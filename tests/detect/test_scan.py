@@ -10,8 +10,10 @@ from skimage.data import astronaut
 
 from sficonv.detect.demo import write_video
 from sficonv.detect.reading import FoundFace, SourceFile, sharpness
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved, write_csv
-from sficonv.detect.scan import _File, iter_scan, scan
+from sficonv.detect.results import Evidence, FaceScore, ScanResult
+from sficonv.detect.scan import iter_scan, scan
+from sficonv.detect.scanning import _File
+from sficonv.detect.tables import reserved, write_csv
 from sficonv.errors import WeightsError
 from sficonv.pages import printable
 
@@ -22,7 +24,7 @@ def grey(path, level, size=64):
 
 
 def one(detector, path, **options):
-    (result,) = iter_scan(path, weights=detector, **options)
+    (result,) = iter_scan(path, detector=detector, **options)
     return result
 
 
@@ -62,7 +64,7 @@ def test_no_face_is_a_verdict_of_its_own(detector, media):
 
 def test_crops_are_judged_whole(detector, tmp_path):
     grey(tmp_path / "a.png", 25), grey(tmp_path / "b.png", 230)
-    first, second = iter_scan(tmp_path, weights=detector, crops=True)
+    first, second = iter_scan(tmp_path, detector=detector, crops=True)
     assert (first.verdict, second.verdict) == ("real", "fake")
     assert first.p_fake == pytest.approx(25 / 255, abs=1e-3)
     assert first.faces[0].box == (0, 0, 64, 64)
@@ -73,9 +75,9 @@ def test_order_is_kept_and_batches_span_files(detector, tmp_path):
     paths = [grey(tmp_path / f"{i}.png", level) for i, level in enumerate(levels)]
     paths.insert(5, tmp_path / "missing.png")
     detector.batch_size = 4
-    results = list(iter_scan(paths, weights=detector, crops=True))
+    results = list(iter_scan(paths, detector=detector, crops=True))
     assert [r.path for r in results] == paths
-    assert detector.model.batches == [4, 4, 4, 4, 4, 3]
+    assert detector.torch.model.batches == [4, 4, 4, 4, 4, 3]
     scores = [r.p_fake for r in results if r.p_fake is not None]
     np.testing.assert_allclose(scores, np.array(levels) / 255, atol=1e-3)
 
@@ -83,9 +85,9 @@ def test_order_is_kept_and_batches_span_files(detector, tmp_path):
 def test_results_come_before_the_last_file_is_read(detector, tmp_path):
     paths = [grey(tmp_path / f"{i}.png", 99) for i in range(20)]
     detector.batch_size = 4
-    found = iter_scan(paths, weights=detector, crops=True)
+    found = iter_scan(paths, detector=detector, crops=True)
     next(found)
-    assert sum(detector.model.batches) == 4
+    assert sum(detector.torch.model.batches) == 4
 
 
 def test_a_small_face_leaves_the_verdict_open(detector, tmp_path):
@@ -99,7 +101,7 @@ def test_a_small_face_leaves_the_verdict_open(detector, tmp_path):
 def test_a_bad_file_costs_only_its_own_verdict(detector, tmp_path, media):
     (tmp_path / "text.jpg").write_text("not a picture")
     results = list(
-        iter_scan([tmp_path / "text.jpg", tmp_path / "gone.png", media / "face.jpg"], weights=detector)
+        iter_scan([tmp_path / "text.jpg", tmp_path / "gone.png", media / "face.jpg"], detector=detector)
     )
     assert [r.verdict for r in results[:2]] == ["error", "error"]
     assert "gone.png" in results[1].error
@@ -148,7 +150,7 @@ def test_an_empty_folder_is_not_silently_nothing(detector, tmp_path):
 
 
 def test_a_file_asked_for_twice_is_judged_once(detector, media):
-    assert len(list(iter_scan([media / "face.jpg", media], weights=detector))) == 3
+    assert len(list(iter_scan([media / "face.jpg", media], detector=detector))) == 3
 
 
 def test_two_people_in_a_video(detector, tmp_path):
@@ -168,7 +170,7 @@ def test_two_people_in_a_video(detector, tmp_path):
 )
 def test_options_that_make_no_sense(detector, media, option):
     with pytest.raises(ValueError, match=next(iter(option))):
-        iter_scan(media, weights=detector, **option)
+        iter_scan(media, detector=detector, **option)
 
 
 @pytest.mark.parametrize("name", ["report.jpg", "report", ""])
@@ -180,9 +182,9 @@ def test_a_report_cannot_overwrite_a_photograph(media, name):
 def test_a_report_that_cannot_be_written_is_found_out_before_the_work(media, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        scan(media, weights=tmp_path / "never-looked-at", report=tmp_path / "file" / "a.html")
+        scan(media, detector=tmp_path / "never-looked-at", report=tmp_path / "file" / "a.html")
     with pytest.raises(WeightsError):
-        scan(media, weights=tmp_path / "missing.safetensors", report=tmp_path / "new" / "a.html")
+        scan(media, detector=tmp_path / "missing.safetensors", report=tmp_path / "new" / "a.html")
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -215,10 +217,10 @@ def test_without_evidence_no_crop_is_kept(detector, media):
 
 
 def test_large_crops_do_not_pile_up(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(import_module("sficonv.detect.scan"), "QUEUE_BYTES", 2.5 * 600 * 600 * 3)
+    monkeypatch.setattr(import_module("sficonv.detect.scanning"), "QUEUE_BYTES", 2.5 * 600 * 600 * 3)
     paths = [grey(tmp_path / f"{i}.png", 40 * i, size=600) for i in range(5)]
-    results = list(iter_scan(paths, weights=detector, crops=True, evidence=True))
-    assert detector.model.batches == [3, 2]
+    results = list(iter_scan(paths, detector=detector, crops=True, evidence=True))
+    assert detector.torch.model.batches == [3, 2]
     assert [r.evidence[0].crop.shape for r in results] == [(512, 512, 3)] * 5
     assert results[4].faces[0].box == (0, 0, 600, 600)
 
@@ -232,7 +234,7 @@ def test_sharpness_tells_a_blur(media):
 
 
 def test_to_dict_is_json_with_the_promised_fields(detector, media):
-    found = json.loads(json.dumps([r.to_dict() for r in iter_scan(media, weights=detector)]))
+    found = json.loads(json.dumps([r.to_dict() for r in iter_scan(media, detector=detector)]))
     assert [r["kind"] for r in found] == ["video", "image", "image"]
     for result in found:
         assert {"path", "kind", "p_fake", "verdict", "error"} <= result.keys()

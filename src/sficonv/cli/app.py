@@ -90,7 +90,7 @@ def _run(argv: list[str]) -> int:
     function: Callable[..., Any] = getattr(import_module(module), attribute)
     with ExitStack() as stack:
         if csv is not None:
-            from sficonv.detect.results import reserved
+            from sficonv.detect.tables import reserved
 
             stack.enter_context(reserved(csv))
         # Standard output belongs to the answer: whatever a dependency prints must not mix with it.
@@ -111,7 +111,7 @@ def _show(answer: Any, *, as_json: bool, csv: str | None, options: dict[str, Any
     from sficonv.cli import output
 
     if csv is not None:
-        from sficonv.detect.results import write_csv
+        from sficonv.detect.tables import write_csv
 
         write_csv(answer, csv)
     if as_json:

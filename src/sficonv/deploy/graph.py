@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from sficonv.models.config import to_input
+from sficonv.models.inference import mean_logits
 
 _aten = torch.ops.aten
 _NEAREST: tuple[Any, ...] = (
@@ -27,17 +28,19 @@ class Scorer(nn.Module):
         model: Maps a normalised batch to logits `(B, 2)`.
         config: The model's `config`.
         temperature: Divides the logits, as the model card's calibration says.
+        mirror: Average the logits over each crop and its mirror image.
 
     Shape:
         RGB `uint8` `(B, H, W, 3)` to P(fake) `float32` `(B,)`.
     """
 
-    def __init__(self, model: nn.Module, config: Any, temperature: float) -> None:
+    def __init__(self, model: nn.Module, config: Any, temperature: float, *, mirror: bool = False) -> None:
         super().__init__()
-        self.model, self.config, self.temperature = model, config, temperature
+        self.model, self.config, self.temperature, self.mirror = model, config, temperature, mirror
 
     def forward(self, faces: Tensor) -> Tensor:
-        logits = self.model(to_input(faces.permute(0, 3, 1, 2), self.config))
+        x = to_input(faces.permute(0, 3, 1, 2), self.config)
+        logits = mean_logits(self.model, x, mirror=self.mirror)
         return (logits / self.temperature).softmax(dim=1)[:, 1]
 
 

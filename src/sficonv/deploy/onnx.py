@@ -10,7 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from sficonv.deploy.half import is_weight, to_half
-from sficonv.deploy.runtime import METADATA_KEY, require
+from sficonv.exported import METADATA_KEY, require
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # torch's exporter needs onnxscript
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import FaceScore, ScanResult
 from sficonv.errors import MediaError
 from sficonv.faces.tracking import Box
@@ -39,16 +40,19 @@ class AnnotatedCopies:
         files: What is scanned.
 
     Raises:
-        ValueError: A file name for several inputs, or one that does not fit the kind of file.
+        ValueError: A file name for several inputs, or one that does not fit the kind of file; or an image
+            that is in memory only.
     """
 
-    def __init__(self, target: str | Path, files: Sequence[Path]) -> None:
+    def __init__(self, target: str | Path, files: Sequence[SourceFile]) -> None:
         self.target = Path(target)
         self.one_file = self.target.suffix.lower() in (*VIDEO_NAMES, *IMAGE_NAMES)
         if self.one_file and len(files) != 1:
             raise ValueError(f"{target}: {len(files)} files are annotated: name a folder, not a file")
         if self.one_file:
-            self._check_kind(files[0])
+            self._check_kind(files[0].path)
+        if any(file.image is not None for file in files):
+            raise ValueError("annotate copies files: an image in memory has none")
 
     def _check_kind(self, file: Path) -> None:
         from sficonv.media.images import media_kind
@@ -93,10 +97,9 @@ def annotate(result: ScanResult, out: str | Path, *, band: tuple[float, float]) 
         OSError: If the copy cannot be written.
 
     Example:
-        >>> from sficonv import Detector, iter_scan  # doctest: +SKIP
-        >>> detector = Detector.from_pretrained()  # doctest: +SKIP
-        >>> (result,) = iter_scan("clip.mp4", weights=detector)  # doctest: +SKIP
-        >>> annotate(result, "annotated.mp4", band=detector.band)  # doctest: +SKIP
+        >>> from sficonv import Detector  # doctest: +SKIP
+        >>> detector = Detector()  # doctest: +SKIP
+        >>> annotate(detector("clip.mp4"), "annotated.mp4", band=detector.band)  # doctest: +SKIP
         PosixPath('annotated.mp4')
     """
     out = Path(out)

@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sficonv.detect.detector import Detector
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.results import ScanResult
 from sficonv.errors import SficonvError
@@ -17,14 +19,12 @@ FILES_PER_TASK = 16
 
 def scan_on_ray(
     paths: Paths,
+    options: ScanOptions | None = None,
     *,
     address: str | None = None,
-    weights: str | Path = "default",
-    batch_size: int = 32,
-    device: str | None = None,
-    **options: Any,
+    **loading: Any,
 ) -> Iterator[ScanResult]:
-    """`iter_scan` on a Ray cluster; results come in the order in which they are finished.
+    """`Detector.iter_scan` on a Ray cluster; results come in the order in which they are finished.
 
     Every machine needs sficonv and must see the files under the same paths. A file that crashes its worker
     gives the verdict "error"; the files that were with it are scanned again.
@@ -33,15 +33,15 @@ def scan_on_ray(
         paths: As for `scan`.
         address: Of the cluster, as `ray.init` takes it; `None`: a cluster that this program has joined, else
             one on this machine that ends with the scan.
-        weights, batch_size, device: As for `scan`.
-        **options: As for `iter_scan`.
+        options: What of the files is looked at.
+        **loading: The detector, as for `Detector`: `weights`, `device`, `batch_size`, `mirror`.
 
     Raises:
         SficonvError: Ray is not installed, or the cluster is not there.
         WeightsError: If the weights cannot be used.
 
     Example:
-        >>> for result in scan_on_ray("inbox/", address="auto"):  # doctest: +SKIP
+        >>> for result in scan_on_ray("inbox/", ScanOptions(every=1.0), address="auto"):  # doctest: +SKIP
         ...     print(result.path, result.verdict)
     """
     try:
@@ -58,12 +58,12 @@ def scan_on_ray(
             raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
     try:
         cluster = ray.cluster_resources()
-        gpus = int(cluster.get("GPU", 0)) if device is None else 0
+        gpus = int(cluster.get("GPU", 0)) if loading.get("device") is None else 0
         # without GPUs one processor stays for this program, which lists the files and takes the results
         workers = gpus or max(1, int(cluster.get("CPU", 1)) - 1)
         scanner: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(_Scanner)
-        idle = [scanner.remote(weights, batch_size, device, options) for _ in range(workers)]
-        files = (str(path) for path, _ in find_files(paths))
+        idle = [scanner.remote(options or ScanOptions(), loading) for _ in range(workers)]
+        files = (str(file.path) for file in find_files(paths))
         alone: list[str] = []  # of tasks that crashed, to find out which file it was
         flying: dict[Any, tuple[Any, list[str]]] = {}
         while True:
@@ -97,17 +97,11 @@ def _crashed(path: str) -> ScanResult:
 class _Scanner:
     """A worker's detector, loaded with the first files."""
 
-    def __init__(
-        self, weights: str | Path, batch_size: int, device: str | None, options: dict[str, Any]
-    ) -> None:
-        self.loading: dict[str, Any] = {"weights": weights, "batch_size": batch_size, "device": device}
-        self.options = options
-        self.detector: Any = None
+    def __init__(self, options: ScanOptions, loading: dict[str, Any]) -> None:
+        self.options, self.loading = options, loading
+        self.detector: Detector | None = None
 
     def scan(self, files: list[str]) -> list[ScanResult]:
-        from sficonv.detect.detector import Detector
-        from sficonv.detect.scan import iter_scan
-
         if self.detector is None:
-            self.detector = Detector.from_pretrained(**self.loading)
-        return list(iter_scan(files, weights=self.detector, **self.options))
+            self.detector = Detector(**self.loading)
+        return self.detector(files, self.options)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from sficonv.detect.detector import Detector
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.parquet import Engine, ScanSummary, scan_to_parquet
 from sficonv.detect.reading import Paths
 from sficonv.detect.results import ScanResult
@@ -21,6 +24,7 @@ def scan_command(
     end: float | None = None,
     min_face: int = 40,
     batch_size: int = 32,
+    mirror: bool = True,
     device: str | None = None,
     report: str | Path | None = None,
     annotate: str | Path | None = None,
@@ -47,6 +51,8 @@ def scan_command(
         end: Stop before this time in each video (seconds); by default at its end.
         min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
         batch_size: Faces judged at once.
+        mirror: Average over the mirror image of each face where the model card asks for it. Without, a scan
+            is faster, and its scores are not those that the card's figures were measured with.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
         report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
@@ -63,17 +69,14 @@ def scan_command(
         ValueError: If an option makes no sense, or options contradict each other.
         WeightsError: If the weights cannot be used.
     """
+    options = ScanOptions(crops, every, max_frames, start, end, min_face)
+    loading: dict[str, Any] = {
+        "weights": weights, "batch_size": batch_size, "mirror": mirror, "device": device,
+    }  # fmt: skip
     if parquet is not None:
         if report is not None or annotate is not None:
             raise ValueError("parquet is for any number of files: report and annotate do not go with it")
-        return scan_to_parquet(
-            paths, parquet, engine=engine, address=address, weights=weights, batch_size=batch_size,
-            device=device, crops=crops, every=every, max_frames=max_frames, start=start, end=end,
-            min_face=min_face,
-        )  # fmt: skip
+        return scan_to_parquet(paths, parquet, options, engine=engine, address=address, **loading)
     if engine != "local" or address is not None:
         raise ValueError("engine and address are for scans of many files: name the output with parquet")
-    return scan(
-        paths, weights=weights, crops=crops, every=every, max_frames=max_frames, start=start, end=end,
-        min_face=min_face, batch_size=batch_size, device=device, report=report, annotate=annotate,
-    )  # fmt: skip
+    return scan(paths, options, detector=Detector(**loading), report=report, annotate=annotate)

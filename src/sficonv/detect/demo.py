@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sficonv.detect.detector import Detector
 from sficonv.detect.results import ScanResult
+from sficonv.detect.scan import scan
 from sficonv.errors import SficonvError
 
 SECONDS, FPS, SIZE = 4, 25, (640, 480)
@@ -84,8 +86,6 @@ def demo(
     from PIL import Image
     from skimage.data import astronaut
 
-    from sficonv.detect.scan import scan
-
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     truths: dict[Path, Literal["real", "fake"]] = {}
@@ -96,7 +96,7 @@ def demo(
         write_video(film, pan(image, seed=seed))
         truths[still] = truths[film] = truth  # type: ignore[assignment]
     report = folder / "report.html"
-    results = scan(list(truths), weights=weights, device=device, report=report)
+    results = scan(list(truths), detector=Detector(weights, device=device), report=report)
     return DemoResult(tuple(DemoCase(truths[r.path], r) for r in results), report)
 
 

@@ -1,140 +1,101 @@
-"""The detector as one object: weights, preprocessing, calibration and limits, faces in, P(fake) out."""
+"""The detector as one object: weights, preprocessing, calibration and limits; media in, verdicts out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from sficonv.detect.alarms import FalseAlarms, read_false_alarms
+from sficonv.detect.classifiers import ExportedClassifier, FaceClassifier, TorchClassifier
+from sficonv.detect.inputs import Source, Sources, images_of, is_one, sources_of
+from sficonv.detect.options import ScanOptions
+from sficonv.detect.reading import OnProgress
+from sficonv.detect.results import ScanResult, ScanResults, Verdict
+from sficonv.detect.scanning import scan_files
 from sficonv.errors import WeightsError
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from sficonv.detect.alarms import FalseAlarms
-    from sficonv.detect.results import ScanResult
-
-Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
+    from torch import nn
 
 DEFAULT_MARGIN, DEFAULT_SIZE = 1.3, 256
-LARGE = 512
-"""Longer side, in pixels, above which crops are turned into input one by one: as floats they take memory."""
-CPU_BATCH = 4
-"""Most crops in one forward pass on a CPU: the maps of more do not stay in its caches."""
 
 
 class Detector:
-    """A trained model with everything that is needed to judge a face crop.
+    """A trained model with everything that is needed to judge a face, an image, a video, a folder.
 
     Args:
-        model: A model from `create_model` or `load_weights`; put in eval mode and moved to `device`.
-        card: Its model card. Read from it: `calibration.temperature` (logits are divided by it, default 1),
-            `calibration.uncertain` (the band `[lo, hi]` of P(fake) in which no verdict is given, default
-            `[0.35, 0.65]`), `crop` (how faces were cut for training: `margin`, side of the square relative
-            to the longer side of the face box, default 1.3; `size` in pixels, 16 to 2048, default 256),
-            `limits`, `false_alarms` (see `sficonv.detect.alarms`).
-        device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one.
+        weights: What to load: a `.safetensors` file with its `.json` card beside it, `"default"` for the
+            shipped detector, `owner/name` for a repository of the Hugging Face Hub that holds such a pair, or
+            what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file (OpenVINO). Or a
+            model from `create_model` or `load_weights`; then `card` is needed.
+        card: The model card of such a model. Read from it: `calibration.temperature` (logits are divided by
+            it, default 1), `calibration.uncertain` (the band `[lo, hi]` of P(fake) in which no verdict is
+            given, default `[0.35, 0.65]`), `inference.views` (`["original", "mirrored"]` averages over the
+            crop and its mirror image), `crop` (how faces were cut for training: `margin`, side of the square
+            relative to the longer side of the face box, default 1.3; `size` in pixels, 16 to 2048, default
+            256), `limits`, `false_alarms` (see `sficonv.detect.alarms`).
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one. Exported files run
+            on the CPU.
         batch_size: Most crops in one forward pass; on a CPU never more than 4.
+        mirror: Average over the mirror image where the card asks for it; `False` never does, which takes
+            half the time and is not what the card's figures were measured with.
 
     Raises:
         ValueError: If `batch_size` is not positive or `device` cannot be had.
-        WeightsError: If the calibration or the crop in the card makes no sense.
+        WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names, or if
+            the card makes no sense.
+        SficonvError: If the runtime of an exported file is not installed.
 
     Example:
         >>> from sficonv.models import create_model
         >>> detector = Detector(create_model("resnet26"), {"calibration": {"uncertain": [0.4, 0.6]}})
-        >>> detector.scores([np.zeros((256, 256, 3), np.uint8)]).shape
-        (1,)
+        >>> detector.scores(np.zeros((2, 256, 256, 3), np.uint8)).shape
+        (2,)
         >>> detector.verdict(0.7)
         'fake'
     """
 
     def __init__(
-        self, model: nn.Module, card: dict[str, Any], *, device: str | None = None, batch_size: int = 32
+        self,
+        weights: str | Path | nn.Module = "default",
+        card: dict[str, Any] | None = None,
+        *,
+        device: str | None = None,
+        batch_size: int = 32,
+        mirror: bool = True,
     ) -> None:
         from sficonv.models.checkpoint import read_calibration
 
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.device = _device(device)
-        self.model = model.to(self.device).eval()
-        self.card = card
-        self.config: Any = model.config
         self.batch_size = batch_size
         self.weights: Path | None = None
-        self.temperature, self.band = read_calibration(card)
-        self.crop_margin, self.crop_size = _crop(card)
-        self._judge: nn.Module = self.model
+        self.classifier: FaceClassifier
+        if not isinstance(weights, str | Path):
+            self.classifier = TorchClassifier(weights, card or {}, device=device, mirror=mirror)
+        elif card is not None:
+            raise ValueError("a card is given with a model in memory; a weights file has its own")
+        else:
+            self.weights, self.classifier = _load(weights, device, mirror)
+        self.card = self.classifier.card
+        _, self.band = read_calibration(self.card)
+        self.crop_margin, self.crop_size = _crop(self.card)
 
     @classmethod
     def from_pretrained(
         cls, weights: str | Path = "default", *, device: str | None = None, batch_size: int = 32
     ) -> Detector:
-        """Load a weights file with its card, or an exported detector.
-
-        On a CPU the scores come from a copy of the model that is folded (`sficonv.fold`) and lies in memory
-        as convolutions read it fastest: the same scores to float error in less time.
-
-        Args:
-            weights: A `.safetensors` file with its `.json` card beside it, `"default"` for the shipped
-                detector, `owner/name` for a repository of the Hugging Face Hub that holds such a pair, or
-                what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file (OpenVINO).
-            device: As for `Detector`; exported files run on the CPU.
-            batch_size: As for `Detector`.
-
-        Raises:
-            WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names.
-            SficonvError: If the runtime of an exported file is not installed.
-        """
-        from sficonv.models.checkpoint import load_weights, resolve_weights
-
-        if Path(weights).suffix in (".onnx", ".xml"):
-            return ExportedDetector(Path(weights), device=device, batch_size=batch_size)
-
-        path = resolve_weights(weights)
-        model, card = load_weights(path)
-        detector = cls(model, card, device=device, batch_size=batch_size)
-        detector.weights = path
-        if detector.device.type == "cpu":
-            detector._judge = _folded(model)
-        return detector
-
-    @property
-    def explains(self) -> bool:
-        """Whether attention maps can be drawn: they need the gradients of a PyTorch model."""
-        return True
-
-    def __call__(self, source: str | Path | np.ndarray, **options: Any) -> ScanResult:
-        """Judge one image or video.
-
-        Args:
-            source: A file, or an image, RGB `uint8` `(H, W, 3)`.
-            **options: As for `sficonv.iter_scan` (`every`, `start`, `end`, `crops`, `evidence`, ...).
-
-        Returns:
-            The result; of an unreadable file with the verdict `"error"` and the reason.
-
-        Raises:
-            ValueError: If an option makes no sense, or the image has another type or shape.
-
-        Example:
-            >>> from skimage.data import astronaut
-            >>> Detector.from_pretrained()(astronaut()).verdict in ("real", "uncertain", "fake")
-            True
-        """
-        from sficonv.detect.scan import iter_scan, scan_image
-
-        if isinstance(source, np.ndarray):
-            return scan_image(source, self, **options)
-        (result,) = iter_scan([source], weights=self, **options)
-        return result
+        """`Detector(weights, ...)` under the name that other libraries give it."""
+        return cls(weights, device=device, batch_size=batch_size)
 
     @property
     def name(self) -> str:
         """The model's name, for example `"sfic_efficientnet_lite0"`."""
-        return str(self.config.name)
+        return self.classifier.name
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -144,52 +105,122 @@ class Detector:
     @property
     def false_alarms(self) -> tuple[FalseAlarms, ...]:
         """How often it calls real faces of several sets forged, as far as the model card says it."""
-        from sficonv.detect.alarms import read_false_alarms
-
         return read_false_alarms(self.card)
 
-    def to_batch(self, crops: list[np.ndarray]) -> Tensor:
-        """Preprocess face crops exactly as in training.
-
-        Args:
-            crops: RGB `uint8` `(H, W, 3)`, each of any size.
-
-        Returns:
-            `float32` `(B, 3, image_size, image_size)` on the detector's device.
-        """
-        import torch
-
-        from sficonv.models.config import to_input
-
-        images = [torch.from_numpy(np.ascontiguousarray(c)).permute(2, 0, 1)[None] for c in crops]
-        if len({image.shape for image in images}) == 1 and max(images[0].shape) <= LARGE:
-            return to_input(torch.cat(images).to(self.device), self.config)
-        return torch.cat([to_input(image.to(self.device), self.config) for image in images])
-
-    def scores(self, crops: list[np.ndarray]) -> np.ndarray:
-        """P(fake) of each face crop, calibrated: `softmax(logits / temperature)[:, 1]`.
-
-        Args:
-            crops: RGB `uint8` `(H, W, 3)`, any number, each of any size; run in batches of `batch_size`.
-
-        Returns:
-            `float64` `(len(crops),)` in [0, 1].
+    @property
+    def torch(self) -> TorchClassifier:
+        """The PyTorch model with its preprocessing, for what needs gradients.
 
         Raises:
+            WeightsError: If this detector runs an exported file, which has none.
+        """
+        if not isinstance(self.classifier, TorchClassifier):
+            raise WeightsError(
+                f"{self.weights}: attention needs gradients: use the .safetensors file, not an export"
+            )
+        return self.classifier
+
+    @property
+    def explains(self) -> bool:
+        """Whether attention maps can be drawn: they need the gradients of a PyTorch model."""
+        return isinstance(self.classifier, TorchClassifier)
+
+    @overload
+    def __call__(self, source: Source, options: ScanOptions | None = None, **changes: Any) -> ScanResult: ...
+
+    @overload
+    def __call__(
+        self, source: Sequence[Source], options: ScanOptions | None = None, **changes: Any
+    ) -> ScanResults: ...
+
+    def __call__(
+        self, source: Sources, options: ScanOptions | None = None, **changes: Any
+    ) -> ScanResult | ScanResults:
+        """Judge an image or a video, or several.
+
+        Args:
+            source: A path; an image of Pillow; an array or a tensor, RGB `uint8` or floats in [0, 1],
+                `(H, W, 3)` or `(3, H, W)`; a batch, `(N, H, W, 3)` or `(N, 3, H, W)`; or a list of these.
+            options: What of it is looked at.
+            **changes: Single fields of `options`, such as `every=1.0`; and `evidence` and `on_progress`, see
+                `scan_files`.
+
+        Returns:
+            One result; of a folder, a batch or a list one result per image and video. The verdict on what
+            cannot be read is `"error"`, with the reason.
+
+        Raises:
+            ValueError: If an option makes no sense, or an array is no image.
+            TypeError: If `source` is none of these.
+
+        Example:
+            >>> from skimage.data import astronaut
+            >>> Detector()(astronaut()).verdict in ("real", "uncertain", "fake")
+            True
+        """
+        results = ScanResults(self.iter_scan(source, options, **changes))
+        return results[0] if is_one(source) else results
+
+    def iter_scan(
+        self,
+        sources: Sources,
+        options: ScanOptions | None = None,
+        *,
+        evidence: bool = False,
+        on_progress: OnProgress | None = None,
+        **changes: Any,
+    ) -> Iterator[ScanResult]:
+        """As a call, one result at a time, each as soon as its last face is judged.
+
+        Args:
+            sources: As of a call.
+            options: As of a call.
+            evidence: Keep the crops of the strongest faces in the results (at most 12 per file).
+            on_progress: Called with a file and the share of it that was read, in [0, 1], after each frame.
+            **changes: Single fields of `options`.
+        """
+        chosen = replace(options or ScanOptions(), **changes)
+        return scan_files(sources_of(sources), self, chosen, evidence=evidence, on_progress=on_progress)
+
+    def scores(self, crops: Source | Sequence[Any]) -> np.ndarray:
+        """P(fake) of each face crop, calibrated.
+
+        Args:
+            crops: Images of faces, cut as the detector was trained on: a batch, or a list of images of any
+                size, each as `images_of` takes it; judged in batches of `batch_size`.
+
+        Returns:
+            `float64` `(N,)` in [0, 1].
+
+        Raises:
+            ValueError: If a crop is no RGB image.
             WeightsError: If the model answers with something that is not a number.
         """
-        import torch
-
-        parts = [np.zeros(0)]
-        size = _forward_size(self.batch_size, self.device.type)
-        with torch.inference_mode():
-            for start in range(0, len(crops), size):
-                logits = self._judge(self.to_batch(crops[start : start + size])).double()
-                parts.append((logits / self.temperature).softmax(dim=1)[:, 1].cpu().numpy())
-        scores = np.concatenate(parts)
+        given = crops if isinstance(crops, list | tuple) else [crops]
+        images = [image for each in given for image in images_of(each)]
+        size = min(self.batch_size, self.classifier.largest_batch or self.batch_size)
+        parts = [self.classifier(images[start : start + size]) for start in range(0, len(images), size)]
+        scores = np.concatenate([np.zeros(0), *parts])
         if not np.isfinite(scores).all():
             raise WeightsError(f"{self.name}: the model answers with values that are not numbers")
         return scores
+
+    def predict_proba(self, crops: Source | Sequence[Any]) -> np.ndarray:
+        """As of a classifier of scikit-learn: P(real) and P(fake) of each face crop.
+
+        Args:
+            crops: As for `scores`.
+
+        Returns:
+            `float64` `(N, 2)`; rows sum to 1.
+
+        Example:
+            >>> from sficonv.models import create_model
+            >>> Detector(create_model("resnet26"), {}).predict_proba(np.zeros((1, 64, 64, 3), np.uint8)).shape
+            (1, 2)
+        """
+        fake = self.scores(crops)
+        return np.stack([1 - fake, fake], axis=1)
 
     def verdict(self, p_fake: float) -> Verdict:
         """`"real"` below the uncertain band, `"fake"` above it, `"uncertain"` inside (edges included)."""
@@ -197,90 +228,15 @@ class Detector:
         return "real" if p_fake < low else "fake" if p_fake > high else "uncertain"
 
 
-class ExportedDetector(Detector):
-    """A detector that runs in ONNX Runtime or OpenVINO instead of PyTorch, with the same scores.
+def _load(weights: str | Path, device: str | None, mirror: bool) -> tuple[Path, FaceClassifier]:
+    if Path(weights).suffix in (".onnx", ".xml"):
+        path = Path(weights)
+        return path, ExportedClassifier(path, device=device, mirror=mirror)
+    from sficonv.models.checkpoint import load_weights, resolve_weights
 
-    Args:
-        path: What `sficonv export` wrote.
-        device: `None` or `"cpu"`.
-        batch_size: Most crops in one run.
-
-    Raises:
-        ValueError: If `batch_size` is not positive or another device is asked for.
-        WeightsError: If the file cannot be used.
-        SficonvError: If its runtime is not installed.
-    """
-
-    def __init__(self, path: Path, *, device: str | None = None, batch_size: int = 32) -> None:
-        from sficonv.deploy.runtime import open_exported
-        from sficonv.models.checkpoint import read_calibration
-        from sficonv.models.config import ModelConfig
-
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if device not in (None, "cpu"):
-            raise ValueError(f"{path}: an exported detector runs on the CPU, not on device {device!r}")
-        self.exported = open_exported(path)
-        self.card = self.exported.card
-        self.config = ModelConfig(str(self.card["model"]), image_size=self.exported.crop_size)
-        self.batch_size = batch_size
-        self.weights = path
-        self.temperature, self.band = read_calibration(self.card)
-        self.crop_margin, self.crop_size = _crop(self.card)
-
-    @property
-    def explains(self) -> bool:
-        """No: an exported model has no gradients."""
-        return False
-
-    def scores(self, crops: list[np.ndarray]) -> np.ndarray:
-        """P(fake) of each face crop, see `Detector.scores`; crops of another size are resized first."""
-        side = self.exported.crop_size
-        parts = [np.zeros(0)]
-        size = _forward_size(self.batch_size, "cpu")
-        for start in range(0, len(crops), size):
-            batch = crops[start : start + size]
-            parts.append(self.exported(np.stack([_square(crop, side) for crop in batch])))
-        return np.concatenate(parts)
-
-
-def _forward_size(batch_size: int, device: str) -> int:
-    return min(batch_size, CPU_BATCH) if device == "cpu" else batch_size
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    """A copy for inference on a CPU, or the model itself where `torch.fx` cannot trace it."""
-    import torch
-
-    from sficonv.conversion.fold import fold
-
-    try:
-        return fold(model).to(memory_format=torch.channels_last)
-    except ValueError:
-        return model
-
-
-def _square(crop: np.ndarray, side: int) -> np.ndarray:
-    if crop.shape[:2] == (side, side):
-        return crop
-    import cv2
-
-    shrinks = max(crop.shape[:2]) > side
-    return cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-def _device(name: str | None) -> torch.device:
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
-    return device
+    path = resolve_weights(weights)
+    model, card = load_weights(path)
+    return path, TorchClassifier(model, card, device=device, mirror=mirror, fold=True)
 
 
 def _crop(card: dict[str, Any]) -> tuple[float, int]:

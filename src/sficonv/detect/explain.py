@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from sficonv.detect.detector import Detector
+from sficonv.detect.options import ScanOptions
+from sficonv.detect.progress import file_progress
 from sficonv.detect.reading import Paths, find_files
-from sficonv.detect.scan import iter_scan
-from sficonv.errors import WeightsError
+from sficonv.detect.scanning import scan_files
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,15 @@ def explain(
         >>> explain("portrait.jpg", out="maps")[0].numbers["area_above_half"]  # doctest: +SKIP
         0.07
     """
-    from sficonv.detect.progress import file_progress
-
-    detector = Detector.from_pretrained(weights, device=device)
-    if not detector.explains:
-        raise WeightsError(f"{weights}: attention needs gradients: use the .safetensors file, not an export")
+    detector = Detector(weights, device=device)
+    _ = detector.torch  # an exported file is refused before the work
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     explained: list[Explanation] = []
-    with file_progress(len(list(find_files(images))), "explaining") as on_progress:
-        for result in iter_scan(
-            images,
-            weights=detector,
-            crops=crops,
-            evidence=True,
-            on_progress=on_progress,
-        ):
+    files = list(find_files(images))
+    options = ScanOptions(crops=crops)
+    with file_progress(len(files), "explaining") as on_progress:
+        for result in scan_files(files, detector, options, evidence=True, on_progress=on_progress):
             if not result.evidence:
                 explained.append(Explanation(result.path, error=result.error))
                 continue
@@ -122,9 +116,10 @@ def attention_maps(detector: Detector, crop: np.ndarray) -> tuple[dict[str, np.n
     """
     from sficonv.attention.maps import attention_numbers, forgery_attention, grad_cam, overlay
 
-    x = detector.to_batch([crop])
-    attention = forgery_attention(detector.model, x)
-    maps = {"attention": attention, "grad_cam": grad_cam(detector.model, x)}
+    classifier = detector.torch
+    x = classifier.to_batch([crop])
+    attention = forgery_attention(classifier.model, x)
+    maps = {"attention": attention, "grad_cam": grad_cam(classifier.model, x)}
     pictures = {kind: overlay(crop, m[0], colours="turbo") for kind, m in maps.items()}
     return pictures, attention_numbers(attention[0])
 

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sficonv.detect.cluster import scan_on_ray
+from sficonv.detect.detector import Detector
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import Paths
-from sficonv.detect.results import ScanResult, reserved
+from sficonv.detect.results import ScanResult
+from sficonv.detect.tables import reserved
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,13 +56,11 @@ class ScanSummary:
 def scan_to_parquet(
     paths: Paths,
     out: str | Path,
+    options: ScanOptions | None = None,
     *,
     engine: Engine = "local",
     address: str | None = None,
-    weights: str | Path = "default",
-    batch_size: int = 32,
-    device: str | None = None,
-    **options: Any,
+    **loading: Any,
 ) -> ScanSummary:
     """Scan files and write one row per file, as it comes; nothing is held in memory.
 
@@ -69,8 +71,8 @@ def scan_to_parquet(
         out: The Parquet file to write.
         engine: `"local"`, or `"ray"`: spread over a Ray cluster (`pip install 'sficonv[ray]'`).
         address: Of the cluster; by default the one the environment names, else a new one on this machine.
-        weights, batch_size, device: As for `scan`.
-        **options: As for `iter_scan`.
+        options: What of the files is looked at.
+        **loading: The detector, as for `Detector`: `weights`, `device`, `batch_size`, `mirror`.
 
     Raises:
         ValueError: If an option makes no sense.
@@ -83,9 +85,6 @@ def scan_to_parquet(
     """
     import pyarrow.parquet as pq
 
-    from sficonv.detect.cluster import scan_on_ray
-    from sficonv.detect.scan import iter_scan
-
     if engine not in ("local", "ray"):
         raise ValueError(f"engine must be 'local' or 'ray', got {engine!r}")
     out = Path(out)
@@ -93,12 +92,13 @@ def scan_to_parquet(
         raise ValueError(
             f"the results are a Parquet file: give it a name that ends in .parquet, not {out.name!r}"
         )
-    chosen = {"weights": weights, "batch_size": batch_size, "device": device, **options}
+    options = options or ScanOptions()
     summary = ScanSummary(out)
     with reserved(out):
-        found = (
-            scan_on_ray(paths, address=address, **chosen) if engine == "ray" else iter_scan(paths, **chosen)
-        )
+        if engine == "ray":
+            found = scan_on_ray(paths, options, address=address, **loading)
+        else:
+            found = Detector(**loading).iter_scan(paths, options)
         with pq.ParquetWriter(out, _schema()) as writer:
             for table in _tables(map(_row, _counted(found, summary))):
                 writer.write_table(table)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sficonv.detect.detector import Detector
 from sficonv.detect.results import Evidence, FaceScore, ScanResult
 from sficonv.pages import jpeg_uri
-
-if TYPE_CHECKING:
-    from sficonv.detect.detector import Detector
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def draw(result: ScanResult, detector: Detector) -> Pictures:
     """Draw the evidence of a result.
 
     Args:
-        result: Of `iter_scan(..., evidence=True)`.
+        result: Of `Detector.iter_scan(..., evidence=True)`.
         detector: The detector that gave the scores.
     """
     person = {track.track: rank for rank, track in enumerate(result.tracks, start=1)}
@@ -84,7 +81,7 @@ def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPictur
     from sficonv.attention.maps import forgery_attention, overlay
     from sficonv.attention.regions import region_shares
 
-    attention = forgery_attention(detector.model, detector.to_batch([evidence.crop]))[0]
+    attention = forgery_attention(detector.torch.model, detector.torch.to_batch([evidence.crop]))[0]
     uri = jpeg_uri(overlay(evidence.crop, attention, colours="turbo"))
     if evidence.points is None or not np.isfinite(evidence.points).all():
         return AttentionPicture(uri, {})

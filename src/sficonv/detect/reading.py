@@ -1,4 +1,4 @@
-"""Files in, faces out: what is decoded, where it is looked for faces, and what was wrong with the file."""
+"""Files in, faces out: what is decoded, where faces are looked for, and what was wrong with the file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.quality import image_doubt, video_doubt
 from sficonv.errors import MediaError
 from sficonv.faces.tracking import Box, Tracker, look
@@ -23,41 +24,15 @@ Paths = str | Path | Sequence[str | Path]
 OnProgress = Callable[[Path, float], None]
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """What of a file is looked at; see `sficonv.detect.scan.scan` for each.
-
-    Args:
-        crops, every, max_frames, min_face, start, end: As of `scan`.
-        max_pixels: Larger frames and images are refused.
-        max_duration: Longer videos are refused (seconds).
-    """
-
-    crops: bool = False
-    every: float = 0.5
-    max_frames: int = 240
-    min_face: int = 40
-    start: float = 0.0
-    end: float | None = None
-    max_pixels: int = 64_000_000
-    max_duration: float = float("inf")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.every < float("inf"):
-            raise ValueError(f"every must be a positive number of seconds, got {self.every}")
-        if self.max_frames < 1:
-            raise ValueError(f"max_frames must be at least 1, got {self.max_frames}")
-        if self.min_face < 0:
-            raise ValueError(f"min_face must not be negative, got {self.min_face}")
-        if not 0 <= self.start < float("inf"):
-            raise ValueError(f"start must be a time in seconds, 0 or more, got {self.start}")
-        if self.end is not None and not self.end > self.start:
-            raise ValueError(f"end must be later than start ({self.start} s), got {self.end}")
-
-
 @dataclass
 class SourceFile:
-    """One input and what reading it showed."""
+    """One input and what reading it showed.
+
+    Args:
+        path: The file; of an image in memory its name in the answer.
+        kind, error, duration, frames, notes: As of `ScanResult`.
+        image: An image that is in memory already, RGB `uint8` `(H, W, 3)`; let go once it is read.
+    """
 
     path: Path
     kind: Literal["image", "video"] | None = None
@@ -65,6 +40,7 @@ class SourceFile:
     duration: float | None = None
     frames: int = 0
     notes: list[str] = field(default_factory=list)
+    image: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,8 +63,8 @@ class FoundFace:
     track: int
 
 
-def find_files(paths: Paths) -> Iterator[tuple[Path, str | None]]:
-    """The files `paths` stand for, each once, with `None` or what is already known to be wrong with it."""
+def find_files(paths: Paths) -> Iterator[SourceFile]:
+    """The files that `paths` stand for, each once; `error` says what is known already to be wrong with it."""
     from sficonv.media.images import iter_media
 
     seen: set[Path] = set()
@@ -96,12 +72,12 @@ def find_files(paths: Paths) -> Iterator[tuple[Path, str | None]]:
         try:
             found = iter_media([Path(path)])
         except (MediaError, OSError, ValueError) as error:
-            yield Path(path), str(error)
+            yield SourceFile(Path(path), error=str(error))
             continue
-        yield from ((file, None) for file in found if file not in seen)
+        yield from (SourceFile(file) for file in found if file not in seen)
         seen.update(found)
         if not found:
-            yield Path(path), f"{path}: no images or videos in this folder"
+            yield SourceFile(Path(path), error=f"{path}: no images or videos in this folder")
 
 
 @dataclass(frozen=True)
@@ -128,7 +104,7 @@ FindFaces = Callable[[np.ndarray], list[CutFace]]
 
 
 def read_faces(
-    file: SourceFile, options: ReadOptions, find_faces: FindFaces, on_progress: OnProgress | None
+    file: SourceFile, options: ScanOptions, find_faces: FindFaces, on_progress: OnProgress | None
 ) -> Iterator[FoundFace]:
     """The faces of one file, frame by frame; a frame is dropped before the next one is decoded.
 
@@ -163,14 +139,18 @@ def read_faces(
         file.notes.append(f"the file is damaged: judged by the {file.frames} frames that could be decoded")
 
 
-def _share(time: float, file: SourceFile, options: ReadOptions) -> float:
+def _share(time: float, file: SourceFile, options: ScanOptions) -> float:
     end = min(file.duration or 0.0, options.end or float("inf"))
     return min(0.99, (time - options.start) / (end - options.start)) if end > options.start else 0.0
 
 
-def _frames(file: SourceFile, options: ReadOptions) -> Iterator[tuple[int, float, np.ndarray]]:
+def _frames(file: SourceFile, options: ScanOptions) -> Iterator[tuple[int, float, np.ndarray]]:
     from sficonv.media.images import media_kind, read_image
 
+    if file.image is not None:
+        image, file.image, file.kind = file.image, None, "image"
+        yield 0, 0.0, image
+        return
     file.kind = media_kind(file.path)
     if file.kind == "image":
         image = read_image(file.path, max_pixels=options.max_pixels)
@@ -189,13 +169,13 @@ def _frames(file: SourceFile, options: ReadOptions) -> Iterator[tuple[int, float
         yield frame.index, frame.time, frame.image
 
 
-def _check_limits(info: VideoInfo, options: ReadOptions) -> None:
+def _check_limits(info: VideoInfo, options: ScanOptions) -> None:
     if info.width * info.height > options.max_pixels:
         raise MediaError(
             f"{info.path}: {info.width} x {info.height} pixels is more than the limit of "
             f"{options.max_pixels:,}"
         )
-    if info.duration > options.max_duration:
+    if options.max_duration is not None and info.duration > options.max_duration:
         raise MediaError(
             f"{info.path}: {info.duration:.0f} s is longer than the limit of {options.max_duration:.0f} s"
         )
@@ -205,7 +185,7 @@ def _check_limits(info: VideoInfo, options: ReadOptions) -> None:
         )
 
 
-def _sampling(info: VideoInfo, options: ReadOptions, notes: list[str]) -> dict[str, Any]:
+def _sampling(info: VideoInfo, options: ScanOptions, notes: list[str]) -> dict[str, Any]:
     """Which frames of a video: one every so often, or, of a long one, as many as allowed, evenly spread."""
     end = min(info.duration, options.end if options.end is not None else float("inf"))
     length = end - options.start

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sficonv.detect.detector import Detector
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.pictures import Pictures, draw
 from sficonv.detect.results import ScanResult
 from sficonv.pages import page_template
@@ -37,14 +37,14 @@ def write_report(
     path: str | Path,
     detector: Detector,
     *,
-    options: dict[str, Any] | None = None,
+    options: ScanOptions | None = None,
     draw: Callable[[ScanResult, Detector], Pictures] = draw,
 ) -> list[ScanResult]:
     """Write results as one self-contained HTML file.
 
     Args:
-        results: Of `iter_scan(..., evidence=True)`; a generator is consumed as it comes, and of more than 100
-            files only the crops of the 100 most suspicious are kept.
+        results: Of `Detector.iter_scan(..., evidence=True)`; a generator is consumed as it comes, and of
+            more than 100 files only the crops of the 100 most suspicious are kept.
         path: The file to write.
         detector: The detector that gave the scores: its card is printed, its attention is drawn.
         options: How the scan was made, printed at the end.
@@ -54,8 +54,8 @@ def write_report(
         The results, without their crops.
 
     Example:
-        >>> detector = Detector.from_pretrained()  # doctest: +SKIP
-        >>> found = iter_scan("inbox/", weights=detector, evidence=True)  # doctest: +SKIP
+        >>> detector = Detector()  # doctest: +SKIP
+        >>> found = detector.iter_scan("inbox/", evidence=True)  # doctest: +SKIP
         >>> results = write_report(found, "report.html", detector)  # doctest: +SKIP
     """
     plain: list[ScanResult] = []
@@ -79,7 +79,7 @@ def write_report(
         words=WORDS,
         detector=detector,
         weights_sha256=_sha256(detector.weights),
-        options=options or {},
+        options={k: v for k, v in asdict(options).items() if v is not None} if options else {},
         version=__version__,
     )
     Path(path).write_text(page, encoding="utf-8", errors="replace")

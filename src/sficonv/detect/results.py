@@ -1,18 +1,19 @@
-"""What a scan answers: one `ScanResult` per input file, and its forms for programs and spreadsheets."""
+"""What a scan answers: one `ScanResult` per input, with its people and faces."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sficonv.detect.detector import Verdict
 from sficonv.faces.tracking import Box
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,12 @@ class ScanResult:
         """The error without the path it starts with, for places that show the path anyway."""
         return self.error.removeprefix(f"{self.path}: ") if self.error else None
 
-    def _error(self) -> str | None:
+    @property
+    def shown_error(self) -> str | None:
+        """The error with the name to be shown instead of the path; decoders name the file too."""
         if self.error is None or self.shown_as is None:
             return self.error
-        return self.error.replace(str(self.path), self.shown_as)  # decoders name the file too
+        return self.error.replace(str(self.path), self.shown_as)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types (numbers rounded, no crops).
@@ -140,7 +143,7 @@ class ScanResult:
             "kind": self.kind,
             "p_fake": _rounded(self.p_fake, 4),
             "verdict": self.verdict,
-            "error": self._error(),
+            "error": self.shown_error,
             "notes": list(self.notes),
             "frames_sampled": self.frames_sampled,
             "duration": _rounded(self.duration, 3),
@@ -170,72 +173,34 @@ class ScanResult:
         }
 
 
-def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
-    """Write one row per file: path, kind, verdict, p_fake, people, faces, frames, duration, error, notes.
-
-    Args:
-        results: Of `scan`.
-        path: The file to write.
+class ScanResults(list[ScanResult]):
+    """The results of several inputs: a list that can become a table.
 
     Example:
-        >>> import tempfile
-        >>> rows = [ScanResult(Path("a.jpg"), "image", None, "no_face")]
-        >>> write_csv(rows, Path(tempfile.mkdtemp()) / "scan.csv").read_text().splitlines()[1]
-        'a.jpg,image,no_face,,0,0,0,,,'
+        >>> results = ScanResults([ScanResult(Path("a.jpg"), "image", None, "no_face")])
+        >>> results.to_pandas()["verdict"].tolist()
+        ['no_face']
     """
-    path = Path(path)
-    columns = "path kind verdict p_fake people faces frames_sampled duration error notes".split()  # noqa: SIM905
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for r in results:
-            name = r.name
-            texts = {
-                "path": f"./{name}" if name.startswith(_FORMULA) else name,
-                "error": _cell(r._error() or ""),
-                "notes": _cell(" | ".join(r.notes)),
-            }
-            writer.writerow(r.to_dict() | {"people": len(r.tracks), "faces": len(r.faces)} | texts)
-    return path
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per input: the columns of `sficonv scan --csv`."""
+        import pandas as pd
+
+        return pd.DataFrame([table_row(result) for result in self], columns=list(COLUMNS))
 
 
-@contextmanager
-def reserved(path: str | Path) -> Iterator[Path]:
-    """Find out before the work whether its outcome can be written, not after it.
-
-    Parent folders are made and the file is opened for appending, so that what it holds stays until it is
-    written. If the work fails, no empty file is left behind.
-
-    Args:
-        path: The file that will be written.
-
-    Raises:
-        OSError: If it cannot be.
-
-    Example:
-        >>> import tempfile
-        >>> with reserved(Path(tempfile.mkdtemp()) / "new" / "scan.csv") as path:
-        ...     path.exists()
-        True
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    path.open("ab").close()
-    try:
-        yield path
-    except BaseException:
-        if new and path.is_file() and path.stat().st_size == 0:
-            path.unlink()
-        raise
+COLUMNS = (
+    "path", "kind", "verdict", "p_fake", "people", "faces", "frames_sampled", "duration", "error", "notes",
+)  # fmt: skip
+"""Of the table of a scan, one row per input."""
 
 
-# A spreadsheet runs a cell that starts like this as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def table_row(result: ScanResult) -> dict[str, Any]:
+    """One result as a row of `COLUMNS`: people and faces are counts, notes one text."""
+    plain = result.to_dict()
+    counts = {"people": len(result.tracks), "faces": len(result.faces)}
+    row = plain | counts | {"notes": " | ".join(result.notes)}
+    return {column: row[column] for column in COLUMNS}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

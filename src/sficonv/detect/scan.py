@@ -1,63 +1,34 @@
-"""Images, videos and folders in, one verdict per file out.
-
-Frames are decoded one at a time, faces are cropped at once and the frame is dropped; crops wait in one queue
-over all files until a batch is full or they take too much memory. Memory therefore grows neither with the
-length of a video nor with the number of large photographs.
-"""
+"""`scan` and `iter_scan`: images, videos and folders in, one verdict per file out."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sficonv.detect.annotate import AnnotatedCopies
-from sficonv.detect.detector import Detector, Verdict
-from sficonv.detect.reading import (
-    FindFaces,
-    FoundFace,
-    OnProgress,
-    Paths,
-    ReadOptions,
-    SourceFile,
-    face_finder,
-    find_files,
-    read_faces,
-    sharpness,
-    whole_image,
-)
-from sficonv.detect.results import Evidence, FaceScore, ScanResult, reserved
-from sficonv.detect.verdict import judge_tracks, reasons_for_doubt
-from sficonv.pages import shrunk
-
-EVIDENCE_PER_TRACK = 3
-EVIDENCE_PER_FILE = 12
-EVIDENCE_SIDE = 512
-"""Longer side, in pixels, of the crops kept to be shown."""
-QUEUE_BYTES = 200e6
-"""The batch is judged early when the waiting crops take more than this."""
+from sficonv.detect.detector import Detector
+from sficonv.detect.inputs import Sources, sources_of
+from sficonv.detect.options import ScanOptions
+from sficonv.detect.progress import file_progress
+from sficonv.detect.reading import OnProgress
+from sficonv.detect.report import write_report
+from sficonv.detect.results import ScanResult, ScanResults
+from sficonv.detect.scanning import scan_files
+from sficonv.detect.tables import reserved
 
 
 def scan(
-    paths: Paths,
+    sources: Sources,
+    options: ScanOptions | None = None,
     *,
-    weights: str | Path = "default",
-    crops: bool = False,
-    every: float = 0.5,
-    max_frames: int = 240,
-    start: float = 0.0,
-    end: float | None = None,
-    min_face: int = 40,
-    batch_size: int = 32,
-    device: str | None = None,
+    detector: str | Path | Detector = "default",
     report: str | Path | None = None,
     annotate: str | Path | None = None,
-) -> list[ScanResult]:
+    **changes: Any,
+) -> ScanResults:
     """Say of each image and video whether its faces look forged.
 
     Per file: every face of every sampled frame gets P(fake); the faces of one person over time form a track,
@@ -71,52 +42,42 @@ def scan(
     damaged video is judged by the frames that could be decoded and has both a verdict and an error.
 
     Args:
-        paths: Files and folders. Folders are searched for images and videos, also below.
-        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
-        crops: The images are face crops already: judge them whole, without looking for faces.
-        every: Seconds between the sampled frames of a video.
-        max_frames: Most frames sampled per video; a longer video is sampled evenly over its whole length.
-        start: Begin here in each video (seconds).
-        end: Stop before this time in each video (seconds); by default at its end.
-        min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
-        batch_size: Faces judged at once.
-        device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
+        sources: Files and folders, images in memory, or a list of them; see `Detector.__call__`. Folders are
+            searched for images and videos, also below.
+        options: What of the files is looked at.
+        detector: A loaded detector, or what `Detector` is to load. Load it once if you scan more than once.
         report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
+        **changes: Single fields of `options`, such as `every=1.0`.
 
     Returns:
         One result per file, in the order of the input.
 
     Raises:
         WeightsError: If the weights cannot be used.
-        ValueError: If an option makes no sense.
+        ValueError: If an option makes no sense, or an array is no image.
         OSError: If the report cannot be written; found out before the work.
 
     Example:
         >>> results = scan(["holiday.jpg", "clip.mp4"])  # doctest: +SKIP
         >>> results[0].verdict, results[0].p_fake  # doctest: +SKIP
         ('real', 0.04)
+        >>> results.to_pandas().query("verdict == 'fake'")  # doctest: +SKIP
     """
-    from sficonv.detect.progress import file_progress
-
-    options = ReadOptions(crops, every, max_frames, min_face, start, end)
+    options = replace(options or ScanOptions(), **changes)
     target = _report_path(report)
     with reserved(target) if target else nullcontext():
-        detector = Detector.from_pretrained(weights, device=device, batch_size=batch_size)
-        files = list(find_files(paths))
-        copies = AnnotatedCopies(annotate, [path for path, _ in files]) if annotate is not None else None
+        detector = _loaded(detector)
+        files = list(sources_of(sources))
+        copies = AnnotatedCopies(annotate, files) if annotate is not None else None
         with file_progress(len(files), "scanning") as on_progress:
-            found = _scan_files(
+            found = scan_files(
                 files, detector, options, evidence=target is not None, on_progress=on_progress
             )
-            if target is None:
-                results = list(found)
-            else:
-                from sficonv.detect.report import write_report
-
-                shown = {"every": every, "crops": crops, "min_face": min_face}
-                results = write_report(found, target, detector, options=shown)
+            results = ScanResults(
+                found if target is None else write_report(found, target, detector, options=options)
+            )
         if copies is not None:
             with file_progress(len(files), "annotating") as on_progress:
                 for result in results:
@@ -126,26 +87,21 @@ def scan(
 
 
 def iter_scan(
-    paths: Paths,
+    sources: Sources,
+    options: ScanOptions | None = None,
     *,
-    weights: str | Path | Detector = "default",
-    batch_size: int = 32,
-    device: str | None = None,
+    detector: str | Path | Detector = "default",
     evidence: bool = False,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **changes: Any,
 ) -> Iterator[ScanResult]:
     """`scan`, one result at a time, each as soon as its last face is judged.
 
     Args:
-        paths: As for `scan`.
-        weights: As for `scan`, or a `Detector` that is loaded already.
-        batch_size: As for `scan`; a loaded detector keeps its own.
-        device: As for `scan`; a loaded detector keeps its own.
+        sources, options, detector: As for `scan`.
         evidence: Keep the crops of the strongest faces in the results (at most 12 per file).
         on_progress: Called with a file and the share of it that was read, in [0, 1], after each frame.
-        **options: `crops`, `every`, `max_frames`, `start`, `end` and `min_face` of `scan`, and the limits
-            `max_pixels` and `max_duration` (seconds), see `ReadOptions`.
+        **changes: Single fields of `options`, such as `every=1.0`.
 
     Raises:
         WeightsError: If the weights cannot be used.
@@ -155,10 +111,12 @@ def iter_scan(
         >>> for result in iter_scan("inbox/", every=1.0):  # doctest: +SKIP
         ...     print(result.path, result.verdict)
     """
-    chosen = ReadOptions(**options)
-    if not isinstance(weights, Detector):
-        weights = Detector.from_pretrained(weights, device=device, batch_size=batch_size)
-    return _scan_files(find_files(paths), weights, chosen, evidence=evidence, on_progress=on_progress)
+    options = replace(options or ScanOptions(), **changes)
+    return _loaded(detector).iter_scan(sources, options, evidence=evidence, on_progress=on_progress)
+
+
+def _loaded(detector: str | Path | Detector) -> Detector:
+    return detector if isinstance(detector, Detector) else Detector(detector)
 
 
 def _report_path(report: str | Path | None) -> Path | None:
@@ -171,139 +129,3 @@ def _report_path(report: str | Path | None) -> Path | None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the report's file")
     return path
-
-
-def scan_image(
-    image: np.ndarray, detector: Detector, *, evidence: bool = False, **options: Any
-) -> ScanResult:
-    """Judge one image that is in memory.
-
-    Args:
-        image: RGB `uint8` `(H, W, 3)`.
-        detector: Loaded.
-        evidence: As for `iter_scan`.
-        **options: As for `iter_scan`.
-
-    Returns:
-        The result, with the path `"image"`.
-
-    Raises:
-        ValueError: If an option makes no sense, or the image has another type or shape.
-
-    Example:
-        >>> from skimage.data import astronaut
-        >>> len(scan_image(astronaut(), Detector.from_pretrained()).faces)
-        1
-    """
-    chosen = ReadOptions(**options)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    file = _File(SourceFile(Path("image"), kind="image", frames=1))
-    found = [
-        FoundFace(cut.image, cut.points, 0, 0.0, cut.box, cut.score, sharpness(cut.image), track)
-        for track, cut in enumerate(_find_faces(detector, chosen)(image))
-    ]
-    for face, p_fake in zip(found, detector.scores([f.image for f in found]), strict=True):
-        file.judged(face, float(p_fake), evidence=evidence)
-    return file.result(detector, chosen.min_face)
-
-
-def _find_faces(detector: Detector, options: ReadOptions) -> FindFaces:
-    if options.crops:
-        return whole_image
-    return face_finder(margin=detector.crop_margin, size=detector.crop_size)
-
-
-@dataclass
-class _File:
-    """One input while its faces wait for their scores."""
-
-    source: SourceFile
-    read: bool = False
-    waiting: int = 0
-    faces: list[FaceScore] = field(default_factory=list)
-    evidence: list[Evidence] = field(default_factory=list)
-
-    def judged(self, found: FoundFace, p_fake: float, *, evidence: bool) -> None:
-        """Note the score of a face."""
-        self.faces.append(
-            FaceScore(found.frame, found.time, found.box, found.score, found.sharpness, p_fake, found.track)
-        )
-        if evidence:
-            self.keep(found)
-
-    def keep(self, found: FoundFace) -> None:
-        """Keep the crop of the face just judged if it is among the strongest of its track and file."""
-        self.evidence.append(Evidence(len(self.faces) - 1, shrunk(found.image, EVIDENCE_SIDE), found.points))
-        self.evidence.sort(key=lambda e: -self.faces[e.face].p_fake)
-        track = self.faces[-1].track
-        same = [e for e in self.evidence if self.faces[e.face].track == track]
-        if len(same) > EVIDENCE_PER_TRACK:
-            self.evidence = [e for e in self.evidence if e is not same[-1]]
-        del self.evidence[EVIDENCE_PER_FILE:]
-
-    def result(self, detector: Detector, min_face: int) -> ScanResult:
-        source = self.source
-        video = source.kind == "video"
-        tracks = judge_tracks(self.faces, min_face=min_face, video=video)
-        doubts = reasons_for_doubt(
-            self.faces, tracks, min_face=min_face, frames_sampled=source.frames, video=video
-        )
-        verdict: Verdict
-        if tracks:
-            p_fake: float | None = tracks[0].p_fake
-            verdict = detector.verdict(tracks[0].p_fake) if tracks[0].decides else "uncertain"
-        else:
-            p_fake, verdict = None, "no_face" if source.frames else "error"
-        return ScanResult(
-            path=source.path,
-            kind=source.kind,
-            p_fake=p_fake,
-            verdict=verdict,
-            error=source.error,
-            faces=tuple(self.faces),
-            tracks=tracks,
-            frames_sampled=source.frames,
-            duration=source.duration,
-            notes=(*source.notes, *doubts),
-            evidence=tuple(self.evidence),
-        )
-
-
-def _scan_files(
-    files: Iterable[tuple[Path, str | None]],
-    detector: Detector,
-    options: ReadOptions,
-    *,
-    evidence: bool,
-    on_progress: OnProgress | None,
-) -> Iterator[ScanResult]:
-    find_faces = _find_faces(detector, options)
-    queue: deque[_File] = deque()
-    batch: list[tuple[_File, FoundFace]] = []
-
-    def judge() -> None:
-        for (file, found), p_fake in zip(batch, detector.scores([f.image for _, f in batch]), strict=True):
-            file.waiting -= 1
-            file.judged(found, float(p_fake), evidence=evidence)
-        batch.clear()
-
-    def finished() -> Iterator[ScanResult]:
-        while queue and queue[0].read and not queue[0].waiting:
-            yield queue.popleft().result(detector, options.min_face)
-
-    for path, problem in files:
-        file = _File(SourceFile(path, error=problem))
-        queue.append(file)
-        for found in read_faces(file.source, options, find_faces, on_progress):
-            file.waiting += 1
-            batch.append((file, found))
-            full = sum(f.image.nbytes for _, f in batch) > QUEUE_BYTES
-            if len(batch) >= detector.batch_size or full:
-                judge()
-        file.read = True
-        if on_progress:
-            on_progress(path, 1.0)
-        yield from finished()
-    judge()
-    yield from finished()

@@ -90,7 +90,7 @@ def read_image(path: str | Path, *, max_pixels: int = 64_000_000) -> np.ndarray:
             image.load()
             if _is_16_bit_png(header):
                 return _read_16_bit_png(path, image)
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(image)
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
@@ -297,7 +297,7 @@ def _read_16_bit_png(path: Path, image: Image.Image) -> np.ndarray:
     """16-bit colour and alpha PNGs: Pillow drops the low byte, so OpenCV decodes and we round."""
     data = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if data is None or data.dtype != np.uint16 or data.shape[:2] != (image.height, image.width):
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return to_rgb(image)
     data = np.round(data / 257.0)
     if data.ndim == 3 and data.shape[2] == 4:
         alpha = data[..., 3:] / 255.0
@@ -312,7 +312,9 @@ def _with_exif(image: Image.Image, source: Image.Image) -> Image.Image:
     return image
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as `read_image` gives it: RGB `uint8` `(H, W, 3)`, upright, on white."""
+    image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_deep_grey(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

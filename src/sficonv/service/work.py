@@ -13,6 +13,7 @@ from sficonv.service.store import JobStore
 
 if TYPE_CHECKING:
     from sficonv.detect.detector import Detector
+    from sficonv.detect.options import ScanOptions
     from sficonv.detect.pictures import Pictures
     from sficonv.detect.results import ScanResult
 
@@ -78,12 +79,14 @@ def judge_image(
         path: The file.
         name: What to call it in the answer.
         weights, device: As of `Settings`.
-        limits: Options of `iter_scan`.
+        limits: Fields of `ScanOptions`.
 
     Returns:
         The result, as `sficonv scan --json` gives it.
     """
-    return _scan(path, name, _detector(weights, device), limits).to_dict()
+    from sficonv.detect.options import ScanOptions
+
+    return _scan(path, name, _detector(weights, device), ScanOptions(**limits)).to_dict()
 
 
 def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dict[str, Any]) -> None:
@@ -93,9 +96,11 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
         id: Of the job.
         folder: Of the service.
         weights, device: As of `Settings`.
-        limits: Options of `iter_scan`.
+        limits: Fields of `ScanOptions`.
     """
+    from sficonv.detect.options import ScanOptions
     from sficonv.detect.pictures import draw
+    from sficonv.detect.report import write_report
 
     store = JobStore(database_of(folder))
     job = store.get(id)
@@ -110,27 +115,16 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
             store.advance(id, share)
 
     detector = _detector(weights, device)
-    options = limits | job.options
+    options = ScanOptions(**(limits | job.options))
     result = _scan(upload_of(folder, id), job.name, detector, options, evidence=True, on_progress=on_progress)
     pictures = draw(result, detector)
-    _write_report(result, pictures, report_of(folder, id), detector, options)
+    write_report([result], report_of(folder, id), detector, options=options, draw=lambda *_: pictures)
     store.finish(id, _answer(result, pictures))
 
 
-def _scan(path: Path, name: str, detector: Detector, options: dict[str, Any], **more: Any) -> ScanResult:
-    from sficonv.detect.scan import iter_scan
-
-    (result,) = iter_scan([path], weights=detector, **options, **more)
+def _scan(path: Path, name: str, detector: Detector, options: ScanOptions, **more: Any) -> ScanResult:
+    (result,) = detector([path], options, **more)
     return replace(result, shown_as=name)
-
-
-def _write_report(
-    result: ScanResult, pictures: Pictures, path: Path, detector: Detector, options: dict[str, Any]
-) -> None:
-    from sficonv.detect.report import write_report
-
-    shown = {key: options[key] for key in ("every", "start", "end") if options.get(key) is not None}
-    write_report([result], path, detector, options=shown, draw=lambda *_: pictures)
 
 
 def _answer(result: ScanResult, pictures: Pictures) -> dict[str, Any]:

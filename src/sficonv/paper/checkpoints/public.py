@@ -42,7 +42,7 @@ def import_meso(path: str | Path) -> Imported:
     Example:
         >>> model, card = import_meso("MesoInception_DF.h5")           # doctest: +SKIP
         >>> save_weights("meso", model, card)                          # doctest: +SKIP
-        >>> sficonv.scan("photo.jpg", weights="meso.safetensors")      # doctest: +SKIP
+        >>> sficonv.scan("photo.jpg", detector="meso.safetensors")      # doctest: +SKIP
     """
     path = Path(path)
     if path.suffix in (".h5", ".hdf5"):

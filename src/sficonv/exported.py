@@ -23,7 +23,7 @@ class ExportedModel(ABC):
     Attributes:
         path: The file.
         metadata: What `export` wrote into it: `card` (the model card), `input`, `output`, `precision`,
-            `weights_sha256`, `versions`.
+            `weights_sha256`, `versions`, and `views` (`["original"]`, or with `"mirrored"`).
         crop_size: Side of the face crops that it takes, in pixels.
     """
 
@@ -37,6 +37,11 @@ class ExportedModel(ABC):
             raise WeightsError(f"{path}: carries no metadata of `sficonv export`; export it again") from error
         if not known:
             raise WeightsError(f"{path}: its metadata is not of format {FORMAT!r}; export it again")
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the file averages over each crop and its mirror image."""
+        return "mirrored" in self.metadata.get("views", ())
 
     @property
     def card(self) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""The two things that can turn face crops into P(fake): a PyTorch model and an exported file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sficonv.exported import ExportedModel, open_exported
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+LARGE = 512
+"""Longer side, in pixels, above which crops are turned into input one by one: as floats they take memory."""
+CPU_BATCH = 4
+"""Most crops in one forward pass on a CPU: the maps of more do not stay in its caches."""
+
+
+class FaceClassifier(Protocol):
+    """Face crops in, P(fake) out.
+
+    Attributes:
+        name: Of the model.
+        card: Its model card.
+        image_size: Side of what the network reads, in pixels.
+        largest_batch: Most crops that one call should be given; `None` for any number.
+    """
+
+    name: str
+    card: dict[str, Any]
+    image_size: int
+    largest_batch: int | None
+
+    def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
+        """Calibrated P(fake) of crops, RGB `uint8` `(H, W, 3)` of any size: `float64` `(len(crops),)`."""
+
+
+class TorchClassifier:
+    """A PyTorch model.
+
+    Args:
+        model: Put in eval mode and moved to `device`.
+        card: Its model card.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one.
+        mirror: Average over the crop and its mirror image where the card asks for it.
+        fold: On a CPU, judge by a copy that is folded (`sficonv.fold`) and lies in memory as convolutions
+            read it fastest: the same scores to float error in less time.
+
+    Raises:
+        ValueError: If `device` cannot be had.
+        WeightsError: If the card makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: dict[str, Any],
+        *,
+        device: str | None = None,
+        mirror: bool = True,
+        fold: bool = False,
+    ) -> None:
+        from sficonv.models.checkpoint import read_calibration
+        from sficonv.models.inference import asks_for_mirror
+
+        self.device = _device(device)
+        self.model = model.to(self.device).eval()
+        self.card = card
+        self.config: Any = model.config
+        self.name = str(self.config.name)
+        self.image_size: int = self.config.image_size
+        self.temperature, _ = read_calibration(card)
+        self.mirror = mirror and asks_for_mirror(card)
+        on_cpu = self.device.type == "cpu"
+        self.largest_batch = CPU_BATCH if on_cpu else None
+        self.fast_model: nn.Module = _folded(self.model) if fold and on_cpu else self.model
+
+    def to_batch(self, crops: list[np.ndarray]) -> Tensor:
+        """Preprocess face crops exactly as in training.
+
+        Args:
+            crops: RGB `uint8` `(H, W, 3)`, each of any size.
+
+        Returns:
+            `float32` `(B, 3, image_size, image_size)` on the model's device.
+        """
+        import torch
+
+        from sficonv.models.config import to_input
+
+        # A copy where the array may not be written to: torch knows no such memory and warns.
+        writable = [np.require(crop, requirements=["C", "W"]) for crop in crops]
+        images = [torch.from_numpy(crop).permute(2, 0, 1)[None] for crop in writable]
+        if len({image.shape for image in images}) == 1 and max(images[0].shape) <= LARGE:
+            return to_input(torch.cat(images).to(self.device), self.config)
+        return torch.cat([to_input(image.to(self.device), self.config) for image in images])
+
+    def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
+        """See `FaceClassifier`."""
+        import torch
+
+        from sficonv.models.inference import p_fake
+
+        with torch.inference_mode():
+            batch = self.to_batch(crops)
+            scores = p_fake(self.fast_model, batch, temperature=self.temperature, mirror=self.mirror)
+            return scores.cpu().numpy()
+
+
+class ExportedClassifier:
+    """What `sficonv export` wrote, in ONNX Runtime or OpenVINO; calibration and views are inside the file.
+
+    Args:
+        path: An `.onnx` file, or OpenVINO's `.xml` file.
+        device: `None` or `"cpu"`.
+        mirror: `False` refuses a file that averages over the mirror image: it cannot leave that out.
+
+    Raises:
+        ValueError: If another device is asked for, or the file's views cannot be had otherwise.
+        WeightsError: If the file cannot be used.
+        SficonvError: If its runtime is not installed.
+    """
+
+    largest_batch: int | None = CPU_BATCH
+
+    def __init__(self, path: Path, *, device: str | None = None, mirror: bool = True) -> None:
+        if device not in (None, "cpu"):
+            raise ValueError(f"{path}: an exported detector runs on the CPU, not on device {device!r}")
+        self.exported: ExportedModel = open_exported(path)
+        if self.exported.mirrored and not mirror:
+            raise ValueError(
+                f"{path}: averages over the mirror image inside the file; export it again with --no-mirror"
+            )
+        self.card = self.exported.card
+        self.name = str(self.card["model"])
+        self.image_size = int(self.card["image_size"])
+
+    def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
+        """See `FaceClassifier`; crops of another size than the file takes are resized first."""
+        side = self.exported.crop_size
+        return self.exported(np.stack([_square(crop, side) for crop in crops]))
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """A copy for inference on a CPU, or the model itself where `torch.fx` cannot trace it."""
+    import torch
+
+    from sficonv.conversion.fold import fold
+
+    try:
+        return fold(model).to(memory_format=torch.channels_last)
+    except ValueError:
+        return model
+
+
+def _square(crop: np.ndarray, side: int) -> np.ndarray:
+    if crop.shape[:2] == (side, side):
+        return crop
+    import cv2
+
+    shrinks = max(crop.shape[:2]) > side
+    return cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
+    return device

@@ -1,0 +1,55 @@
+"""What a scan looks at and what counts: the options of `scan`, `iter_scan`, a detector's call and the CLI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What of each file is looked at, and what is too small or too large to judge.
+
+    Args:
+        crops: The images are face crops already: judge them whole, without looking for faces.
+        every: Seconds between the sampled frames of a video.
+        max_frames: Most frames sampled per video; a longer video is sampled evenly over its whole length.
+        start: Begin here in each video (seconds).
+        end: Stop before this time in each video (seconds); by default at its end.
+        min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
+        max_pixels: Images and videos with more pixels than this are refused.
+        max_duration: Videos longer than this are refused (seconds); by default none is.
+
+    Raises:
+        ValueError: If a value makes no sense.
+
+    Example:
+        >>> ScanOptions(every=1.0).max_frames
+        240
+    """
+
+    crops: bool = False
+    every: float = 0.5
+    max_frames: int = 240
+    start: float = 0.0
+    end: float | None = None
+    min_face: int = 40
+    max_pixels: int = 64_000_000
+    max_duration: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.every < float("inf"):
+            raise ValueError(f"every must be a positive number of seconds, got {self.every}")
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames must be at least 1, got {self.max_frames}")
+        if self.min_face < 0:
+            raise ValueError(f"min_face must not be negative, got {self.min_face}")
+        if not 0 <= self.start < float("inf"):
+            raise ValueError(f"start must be a time in seconds, 0 or more, got {self.start}")
+        if self.end is not None and not self.end > self.start:
+            raise ValueError(f"end must be later than start ({self.start} s), got {self.end}")
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, got {self.max_pixels}")
+        if self.max_duration is not None and not self.max_duration > 0:
+            raise ValueError(
+                f"max_duration must be a positive number of seconds, got {self.max_duration}"
+            )

@@ -1,0 +1,75 @@
+"""Results as a table for spreadsheets, and files that are known to be writable before the work."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sficonv.detect.results import COLUMNS, ScanResult, table_row
+
+
+def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
+    """Write one row per file: path, kind, verdict, p_fake, people, faces, frames, duration, error, notes.
+
+    Args:
+        results: Of `scan`.
+        path: The file to write.
+
+    Example:
+        >>> import tempfile
+        >>> rows = [ScanResult(Path("a.jpg"), "image", None, "no_face")]
+        >>> write_csv(rows, Path(tempfile.mkdtemp()) / "scan.csv").read_text().splitlines()[1]
+        'a.jpg,image,no_face,,0,0,0,,,'
+    """
+    path = Path(path)
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(_cells, results))
+    return path
+
+
+@contextmanager
+def reserved(path: str | Path) -> Iterator[Path]:
+    """Find out before the work whether its outcome can be written, not after it.
+
+    Parent folders are made and the file is opened for appending, so that what it holds stays until it is
+    written. If the work fails, no empty file is left behind.
+
+    Args:
+        path: The file that will be written.
+
+    Raises:
+        OSError: If it cannot be.
+
+    Example:
+        >>> import tempfile
+        >>> with reserved(Path(tempfile.mkdtemp()) / "new" / "scan.csv") as path:
+        ...     path.exists()
+        True
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    path.open("ab").close()
+    try:
+        yield path
+    except BaseException:
+        if new and path.is_file() and path.stat().st_size == 0:
+            path.unlink()
+        raise
+
+
+# A spreadsheet runs a cell that starts like this as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _cells(result: ScanResult) -> dict[str, Any]:
+    row = table_row(result)
+    if row["path"].startswith(_FORMULA):
+        row["path"] = f"./{row['path']}"
+    texts = {key: row[key] or "" for key in ("error", "notes")}
+    return row | {key: f"'{text}" if text.startswith(_FORMULA) else text for key, text in texts.items()}

@@ -1,0 +1,77 @@
+"""From a model and a batch to P(fake): the one place for views and temperature.
+
+The detector, the evaluation and the exported graph all come here, so that a model card means the same
+everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from sficonv.errors import WeightsError
+
+ORIGINAL, MIRRORED = "original", "mirrored"
+
+
+def asks_for_mirror(card: dict[str, Any]) -> bool:
+    """Whether a model card asks for the mean over the crop and its mirror image.
+
+    Args:
+        card: From `sficonv.models.checkpoint.read_card`. Its entry `inference.views` is `["original"]`, the
+            default, or `["original", "mirrored"]`; the calibration of such a card belongs to the mean.
+
+    Raises:
+        WeightsError: If the entry says anything else.
+
+    Example:
+        >>> asks_for_mirror({"inference": {"views": ["original", "mirrored"]}}), asks_for_mirror({})
+        (True, False)
+    """
+    inference = card.get("inference", {})
+    views = inference.get("views", [ORIGINAL]) if isinstance(inference, dict) else None
+    if views not in ([ORIGINAL], [ORIGINAL, MIRRORED]):
+        raise WeightsError(
+            f"the model card's inference.views must be ['{ORIGINAL}'] or ['{ORIGINAL}', '{MIRRORED}'], "
+            f"got {inference!r}"
+        )
+    return len(views) == 2
+
+
+def mean_logits(model: nn.Module, x: Tensor, *, mirror: bool) -> Tensor:
+    """The logits of a batch, or their mean over the batch and its mirror image.
+
+    Args:
+        model: Maps `(B, 3, H, W)` to logits `(B, K)`.
+        x: Normalised crops `(B, 3, H, W)`.
+        mirror: Whether to average.
+
+    Returns:
+        `(B, K)`.
+    """
+    logits: Tensor = model(x)
+    # Two passes, not one of twice the size: on a CPU the maps of larger batches leave its caches.
+    return (logits + model(x.flip(-1))) / 2 if mirror else logits
+
+
+def p_fake(model: nn.Module, x: Tensor, *, temperature: float = 1.0, mirror: bool = False) -> Tensor:
+    """P(fake) of a batch, calibrated.
+
+    Args:
+        model: Maps `(B, 3, H, W)` to logits `(B, 2)`.
+        x: Normalised crops `(B, 3, H, W)`, from `to_input`.
+        temperature: Divides the logits, after the mean.
+        mirror: Average the logits over the crop and its mirror image, see `asks_for_mirror`.
+
+    Returns:
+        `float64` `(B,)` in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+        >>> p_fake(model, torch.rand(3, 3, 8, 8)).shape
+        torch.Size([3])
+    """
+    logits = mean_logits(model, x, mirror=mirror).double()
+    return (logits / temperature).softmax(dim=1)[:, 1]
