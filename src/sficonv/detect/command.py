@@ -15,14 +15,9 @@ from sficonv.detect.scan import scan
 
 def scan_command(
     paths: Paths,
+    options: ScanOptions = ScanOptions(),  # noqa: B008 (frozen)
     *,
     weights: str | Path = "default",
-    crops: bool = False,
-    every: float = 0.5,
-    max_frames: int = 240,
-    start: float = 0.0,
-    end: float | None = None,
-    min_face: int = 40,
     batch_size: int = 32,
     mirror: bool = True,
     device: str | None = None,
@@ -43,13 +38,9 @@ def scan_command(
 
     Args:
         paths: Files and folders. Folders are searched for images and videos, also below.
-        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
-        crops: The images are face crops already: judge them whole, without looking for faces.
-        every: Seconds between the sampled frames of a video.
-        max_frames: Most frames sampled per video; a longer video is sampled evenly over its whole length.
-        start: Begin here in each video (seconds).
-        end: Stop before this time in each video (seconds); by default at its end.
-        min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
+        options: What of the files is looked at.
+        weights: A `.safetensors` file with its model card beside it, "default" for the shipped detector,
+            `owner/name` on the Hugging Face Hub, or an exported `.onnx` or `.xml` file.
         batch_size: Faces judged at once.
         mirror: Average over the mirror image of each face where the model card asks for it. Without, a scan
             is faster, and its scores are not those that the card's figures were measured with.
@@ -69,7 +60,6 @@ def scan_command(
         ValueError: If an option makes no sense, or options contradict each other.
         WeightsError: If the weights cannot be used.
     """
-    options = ScanOptions(crops, every, max_frames, start, end, min_face)
     loading: dict[str, Any] = {
         "weights": weights, "batch_size": batch_size, "mirror": mirror, "device": device,
     }  # fmt: skip
