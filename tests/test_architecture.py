@@ -39,19 +39,18 @@ MAY_IMPORT = {
     "training": BASE | MODELS | DATA,
     "attention": BASE | MODELS | DATA,
     "evaluation": BASE | MODELS | DATA | {"attention"},
-    "detect": BASE | MODELS | DATA | {"attention"},
-    "deploy": BASE | MODELS | DATA | JUDGING,
+    "exported": BASE,
+    "detect": BASE | MODELS | DATA | {"attention", "exported"},
+    "deploy": BASE | MODELS | DATA | JUDGING | {"exported"},
     "service": BASE | MODELS | DATA | JUDGING | {"deploy"},
     "paper": BASE | MODELS | DATA | JUDGING | {"deploy"},
     "cli": BASE | MODELS | DATA | JUDGING | {"deploy", "service", "paper"},
     "__main__": {"cli"},
 }
 
-STILL_WRONG = {("detect", "deploy")}
+STILL_WRONG: set[tuple[str, str]] = set()
 """Arrows between folders that are to go. The list may only become shorter."""
 STILL_CIRCLES = {
-    frozenset({"detect.annotate", "detect.detector", "detect.pictures", "detect.report", "detect.results"})
-    | {"detect.scan", "detect.verdict", "deploy.export", "detect.explain"},
     frozenset({"evaluation", "evaluation.calibrate", "evaluation.compare", "evaluation.evaluate"})
     | {"evaluation.report", "evaluation.plots", "evaluation.robustness_result"},
     frozenset({"paper.tables.render", "paper.tables.result"}),
