@@ -6,12 +6,15 @@ from sficonv.models.config import ModelConfig, to_input
 from sficonv.models.registry import create_model, list_models, register_model
 from sficonv.models.rivals import amtennet as amtennet
 from sficonv.models.rivals import f3net as f3net
+from sficonv.models.rivals import gocnet as gocnet
 from sficonv.models.rivals import m2tr as m2tr
+from sficonv.models.rivals import madd as madd
 from sficonv.models.rivals import mesonet as mesonet
 from sficonv.models.rivals import multitask as multitask
 from sficonv.models.rivals import smil as smil
 from sficonv.models.rivals import spsl as spsl
 from sficonv.models.rivals import srm as srm
+from sficonv.models.rivals import xray as xray
 
 __all__ = [
     "ModelConfig",

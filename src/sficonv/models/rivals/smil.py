@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sficonv.models.clips import ClipModel
 from sficonv.models.config import ModelConfig
 from sficonv.models.registry import register_model
-from sficonv.models.rivals.trunk import registered_features
+from sficonv.models.rivals.trunk import pooled_features
 from sficonv.nn.sficonv import Ratio
 
 WIDTHS = (1, 2, 3, 4)
@@ -118,5 +118,5 @@ def smil(
     """
     if frames < 2:
         raise ValueError(f"smil: frames must be at least 2, got {frames}")
-    encoder, channels, config = registered_features(trunk, pretrained=pretrained, alpha=alpha, beta=beta)
+    encoder, channels, config = pooled_features(trunk, pretrained=pretrained, alpha=alpha, beta=beta)
     return SMIL(encoder, channels), replace(config, name="smil", options={}, frames=frames)

@@ -1,4 +1,4 @@
-"""Trunks of detectors: timm's Xception in pieces, and registered models without their classifier."""
+"""Trunks of detectors: Xception in pieces, and whole networks without their classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import timm
 from torch import nn
 
 from sficonv.models.config import ModelConfig
-from sficonv.models.registry import create_model
+from sficonv.models.registry import create_model, list_models
 
 
 def xception(
@@ -64,13 +64,14 @@ def stretch(trunk: nn.Module, first: str, last: str) -> nn.Sequential:
     return nn.Sequential(OrderedDict(children[names.index(first) : names.index(last) + 1]))
 
 
-def registered_features(
+def pooled_features(
     name: str, *, pretrained: bool = False, **options: Any
 ) -> tuple[nn.Module, int, ModelConfig]:
-    """A registered model without its classifier, as the trunk of another one.
+    """A whole network without its classifier, as the trunk of another one.
 
     Args:
-        name: A model of `create_model` that ends in one linear layer: the backbones, vanilla and `sfic_*`.
+        name: A model of `create_model` that ends in one linear layer (the backbones, vanilla and `sfic_*`),
+            or else any convolutional network of timm.
         pretrained: Start from ImageNet weights.
         **options: The model's own.
 
@@ -78,16 +79,43 @@ def registered_features(
         A module that maps `(B, 3, H, W)` to features `(B, D)`, D, and the config of its input.
 
     Raises:
-        ValueError: If there is no such model, or it does not end in a linear layer that makes its logits.
+        ValueError: If there is no such network, or it does not end in a linear layer that makes its logits.
 
     Example:
-        >>> features, channels, _ = registered_features("sfic_resnet26", alpha=0.25)
+        >>> features, channels, _ = pooled_features("sfic_resnet26", alpha=0.25)
         >>> channels
         2048
     """
+    if name not in list_models() and timm.is_model(name) and not any(options.values()):
+        model, channels = feature_maps(name, pretrained=pretrained)
+        return nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels, ModelConfig(name)
     model = create_model(name, pretrained=pretrained, **options)
     last, layer = list(model.named_modules())[-1]
     if not isinstance(layer, nn.Linear) or layer.out_features != 2:
         raise ValueError(f"{name} cannot be a trunk: it does not end in a linear layer that makes its logits")
     model.set_submodule(last, nn.Identity())
     return model, layer.in_features, model.config  # type: ignore[return-value]
+
+
+def feature_maps(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]:
+    """A network of timm up to its last map.
+
+    Args:
+        name: Any convolutional network of timm.
+        pretrained: Start from ImageNet weights.
+
+    Returns:
+        A module that maps `(B, 3, H, W)` to `(B, C, H / 32, W / 32)` or so, and C.
+
+    Raises:
+        ValueError: If timm has no such network.
+
+    Example:
+        >>> maps, channels = feature_maps("resnet18")
+        >>> channels
+        512
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no network {name!r} to be a trunk")
+    model = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
+    return model, int(model.num_features)  # type: ignore[arg-type]
