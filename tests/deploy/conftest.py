@@ -53,16 +53,18 @@ def lived_in(model: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def make_weights(tmp_path_factory: pytest.TempPathFactory) -> MakeWeights:
-    """Saves a small detector; `crop` is the side of its crops, `card` goes into its model card."""
+    """Saves a small detector; `crop` is the side of its crops, `extra` goes into its model card."""
 
-    def make(name: str, *, image_size: int = 64, crop: int = 64, **options: object) -> Path:
+    def make(
+        name: str, *, image_size: int = 64, crop: int = 64, extra: dict | None = None, **options: object
+    ) -> Path:
         torch.manual_seed(0)
         model = lived_in(create_model(name, image_size=image_size, **options))
         card = {
             "crop": {"margin": 1.3, "size": crop},
             "calibration": {"temperature": 1.7, "uncertain": [0.4, 0.6]},
             "limits": ['Knows only <noise> & "nothing" else: é.'],
-        }
+        } | (extra or {})
         return save_weights(tmp_path_factory.mktemp("weights") / "weights.safetensors", model, card)
 
     return make

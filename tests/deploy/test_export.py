@@ -68,6 +68,24 @@ def test_openvino_gives_the_scores_of_the_detector(small, exported, noise):
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_mirrored_view_is_inside_the_file(make_weights, noise, tmp_path, suffix):
+    views = {"inference": {"views": ["original", "mirrored"]}}
+    weights = make_weights("sfic_mobilenetv1", beta=1.0, extra=views)
+    export(weights, out=tmp_path / f"both{suffix}")
+    images = noise(6, 64, seed=7)
+    scores = check_parity(tmp_path / f"both{suffix}", weights, images)
+    both = Detector(tmp_path / f"both{suffix}")
+    assert np.abs(both.scores(images[:, :, ::-1]) - scores).max() < 1e-4
+    plain = Detector(weights, device="cpu", mirror=False).scores(images)
+    assert np.abs(plain - scores).max() > 1e-3
+    with pytest.raises(ValueError, match="export it again with --no-mirror"):
+        Detector(tmp_path / f"both{suffix}", mirror=False)
+    export(weights, out=tmp_path / f"one{suffix}", mirror=False)
+    one = Detector(tmp_path / f"one{suffix}", mirror=False)
+    assert np.abs(one.scores(images) - plain).max() < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_16_bit_weights(small, exported, noise, tmp_path, suffix):
     half = export(small, out=tmp_path / f"half{suffix}", precision="fp16")
     assert half.megabytes < 0.6 * exported[suffix].megabytes

@@ -63,6 +63,16 @@ def test_only_right_verdicts_count():
     assert DemoResult(cases, Path("report.html")).right == 2
 
 
+def test_it_says_which_forgeries_were_caught_and_which_were_missed():
+    def named(name, truth, verdict):
+        return DemoCase(truth, ScanResult(Path(name), "image", None, verdict))
+
+    cases = (named("a", "fake", "fake"), named("b", "fake", "real"), named("c", "real", "fake"))
+    assert DemoResult(cases, Path("r")).sentence() == (
+        "Forgeries caught: a; missed: b; left undecided: none. Originals called forged: c."
+    )
+
+
 @pytest.mark.slow
 def test_the_demo_reports_what_the_detector_said(tmp_path):
     torch.manual_seed(0)

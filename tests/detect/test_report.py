@@ -1,4 +1,8 @@
+import base64
+import hashlib
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +34,10 @@ def test_the_page_is_complete_in_itself_and_well_formed(detector, media, tmp_pat
     page, results = page_of(detector, [media, tmp_path / "missing.jpg"], tmp_path)
     elements = structure_of(page).elements
     assert not re.search(r"https?://|@import|url\(", page)
-    assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in elements}
+    assert not {"link", "iframe", "object", "form"} & {tag for tag, _ in elements}
+    (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert page.count("<script") == page.count(f"script-src 'sha256-{digest}'") == 1
     images = [attrs for tag, attrs in elements if tag == "img"]
     assert len(images) >= 6
     for attrs in images:
@@ -52,8 +59,6 @@ def test_it_says_what_was_found(detector, media, tmp_path):
     assert "Where the detector looked" in page
     assert "Knows only &lt;brightness&gt; &amp; nothing else." in page
     assert f"{results[0].p_fake:.2f}" in page
-    import hashlib
-
     assert hashlib.sha256((media / "clip.mp4").read_bytes()).hexdigest() in page
 
 
@@ -126,3 +131,71 @@ def test_false_alarms_of_the_card_are_shown(detector, media, tmp_path):
     page, _ = page_of(detector, media / "face.jpg", tmp_path)
     cells = re.findall(r"<td[^>]*>([^<]*)", page.partition("&lt;CelebA&gt;")[2].partition("</tr>")[0])
     assert cells == ["16 %", "11 to 23 %", "38 %", "150"]
+
+
+def test_the_known_weakness_stands_above_the_first_verdict(detector, media, tmp_path):
+    detector.card["metrics"] = {"<FF++>": {}, "Celeb-DF": {}}
+    page, _ = page_of(detector, media, tmp_path)
+    top = page.partition("<main>")[0]
+    assert "Known weakness.</b> Knows only &lt;brightness&gt; &amp; nothing else." in top
+    assert "Measured on:</b> &lt;FF++&gt;; Celeb-DF." in top
+    assert "1 · No face found" in top
+    detector.card["known_weakness"], detector.card["measured_on"] = "Misses masks.", ["swaps"]
+    assert (detector.known_weakness, detector.measured_on) == ("Misses masks.", ("swaps",))
+
+
+def test_the_truth_stands_beside_the_verdict_where_it_is_known(detector, media, tmp_path):
+    found = detector.iter_scan([media / "face.jpg", media / "nothing.jpg"], evidence=True)
+    write_report((replace(r, truth="fake") for r in found), tmp_path / "report.html", detector)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("in truth forged") == 2
+    assert page.count("<td>forged</td>") == 2
+
+
+def test_an_interrupted_scan_has_a_report_of_what_was_judged(detector, media, tmp_path):
+    def interrupted():
+        yield from detector.iter_scan(media / "face.jpg", evidence=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_report(interrupted(), tmp_path / "report.html", detector)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The scan was interrupted" in page
+    assert page.count("<article") == 1
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium (Debian: apt install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_the_overview_sorts_and_filters_in_a_browser(detector, tmp_path, browser):
+    for i, level in enumerate([120, 250, 20]):
+        Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(tmp_path / f"{i}.png")
+    page_of(detector, tmp_path, tmp_path, crops=True)
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text))
+    page.goto((tmp_path / "report.html").as_uri())
+    names = lambda: [Path(n).name for n in page.locator("#overview tbody a:visible").all_inner_texts()]  # noqa: E731
+    assert names() == ["0.png", "1.png", "2.png"]
+    assert page.locator("#overview tbody img").count() == 3
+    page.get_by_role("button", name="P(fake)").press("Enter")
+    assert names() == ["1.png", "0.png", "2.png"]
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("P(fake)")
+    page.get_by_role("button", name="P(fake)").press("Enter")
+    assert names() == ["2.png", "0.png", "1.png"]
+    page.get_by_role("button", name="1 · Likely forged").press("Enter")
+    assert names() == ["1.png"]
+    assert page.locator("article:visible").count() == 1
+    assert page.locator("#shown").inner_text() == "1 of 3 files shown"
+    assert not errors
+    page.close()

@@ -120,6 +120,8 @@ def _entry(console: Console, key: str, value: Any, indent: str = "") -> None:
 
 
 def _scan(console: Console, results: list[ScanResult], options: Mapping[str, Any]) -> None:
+    if caution := getattr(results, "caution", ""):
+        console.print(Text(f"known weakness of the detector: {printable(caution)}", style="italic"))
     for r in results:
         p_fake = "    " if r.p_fake is None else f"{r.p_fake:.2f}"
         console.print(
@@ -154,12 +156,10 @@ def _demo(console: Console, answer: DemoResult) -> None:
         said = Text(case.result.verdict, style=STYLES[case.result.verdict])
         table.add_row(case.result.path.name, case.truth, p_fake, said, case.outcome)
     console.print(table)
+    console.print(Text(answer.sentence(), style="bold"))
     console.print(
-        Text(
-            f"{answer.right} of {len(answer.cases)} right. Two forgeries of one photograph show how it works,"
-        )
+        Text("One photograph and its forgery show how it works, not how good it is: see the model card.")
     )
-    console.print(Text("not how good the detector is: for that see the figures in its model card."))
     console.print(Text(f"report: {printable(answer.report)}", style="bold"))
 
 

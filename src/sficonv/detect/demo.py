@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from sficonv.detect.detector import Detector
+from sficonv.detect.report import write_report
 from sficonv.detect.results import ScanResult
-from sficonv.detect.scan import scan
 from sficonv.errors import SficonvError
 
 SECONDS, FPS, SIZE = 4, 25, (640, 480)
@@ -44,10 +44,22 @@ class DemoResult:
         """How many verdicts were right."""
         return sum(case.outcome == "right" for case in self.cases)
 
+    def sentence(self) -> str:
+        """Which forgeries were caught and which were missed, and what happened to the originals."""
+
+        def names(truth: str, *outcomes: str) -> str:
+            chosen = [c.result.path.name for c in self.cases if c.truth == truth and c.outcome in outcomes]
+            return ", ".join(chosen) or "none"
+
+        return (
+            f"Forgeries caught: {names('fake', 'right')}; missed: {names('fake', 'wrong')}; left undecided: "
+            f"{names('fake', 'undecided')}. Originals called forged: {names('real', 'wrong')}."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types."""
         cases = [{"truth": c.truth, "outcome": c.outcome, **c.result.to_dict()} for c in self.cases]
-        return {"right": self.right, "report": str(self.report), "cases": cases}
+        return {"right": self.right, "sentence": self.sentence(), "report": str(self.report), "cases": cases}
 
 
 def demo(
@@ -96,7 +108,9 @@ def demo(
         write_video(film, pan(image, seed=seed))
         truths[still] = truths[film] = truth  # type: ignore[assignment]
     report = folder / "report.html"
-    results = scan(list(truths), detector=Detector(weights, device=device), report=report)
+    detector = Detector(weights, device=device)
+    found = detector.iter_scan(list(truths), evidence=True)
+    results = write_report((replace(r, truth=truths[r.path]) for r in found), report, detector)
     return DemoResult(tuple(DemoCase(truths[r.path], r) for r in results), report)
 
 

@@ -103,6 +103,18 @@ class Detector:
         return tuple(str(limit) for limit in self.card.get("limits", ()))
 
     @property
+    def known_weakness(self) -> str:
+        """One sentence on what it is known to miss: the card's `known_weakness`, else its first limit."""
+        stated = self.card.get("known_weakness")
+        return str(stated) if stated else next(iter(self.limits), "")
+
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """What it was measured on: the card's `measured_on`, else the names of its metrics."""
+        measured = self.card.get("measured_on") or self.card.get("metrics") or ()
+        return tuple(map(str, measured)) if isinstance(measured, list | dict) else ()
+
+    @property
     def false_alarms(self) -> tuple[FalseAlarms, ...]:
         """How often it calls real faces of several sets forged, as far as the model card says it."""
         return read_false_alarms(self.card)
@@ -159,6 +171,7 @@ class Detector:
             True
         """
         results = ScanResults(self.iter_scan(source, options, **changes))
+        results.caution = self.known_weakness
         return results[0] if is_one(source) else results
 
     def iter_scan(

@@ -1,4 +1,4 @@
-"""One HTML file a person can read, keep, print and send: no scripts, nothing loaded from anywhere."""
+"""One HTML file a person can read, keep, print and send: nothing is loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.pictures import Pictures, draw
 from sficonv.detect.results import ScanResult
-from sficonv.pages import page_template
+from sficonv.files import atomic_file
+from sficonv.pages import jpeg_uri, page_template, read_script
 from sficonv.version import __version__
 
 SECTIONS = 100
@@ -29,6 +30,7 @@ WORDS = {
     "no_face": "No face found",
     "error": "Could not be judged",
 }
+TRUTHS = {"fake": "forged", "real": "genuine", None: "–"}
 ORDER = ("fake", "uncertain", "real", "no_face", "error")
 
 
@@ -53,37 +55,70 @@ def write_report(
     Returns:
         The results, without their crops.
 
+    Raises:
+        KeyboardInterrupt: If it came while the results did; the report of those before it is written.
+        OSError: If the file cannot be written.
+
     Example:
         >>> detector = Detector()  # doctest: +SKIP
         >>> found = detector.iter_scan("inbox/", evidence=True)  # doctest: +SKIP
         >>> results = write_report(found, "report.html", detector)  # doctest: +SKIP
     """
-    plain: list[ScanResult] = []
+    rows: list[_Row] = []
     shown: list[tuple[float, int, ScanResult]] = []
-    for number, result in enumerate(results):
-        plain.append(replace(result, evidence=()))
-        entry = (_interest(result), -number, result)
-        (heapq.heappush if len(shown) < SECTIONS else heapq.heappushpop)(shown, entry)
+    interrupted: KeyboardInterrupt | None = None
+    try:
+        for number, result in enumerate(results):
+            rows.append(_Row(replace(result, evidence=()), _thumbnail(result)))
+            entry = (_interest(result), -number, result)
+            (heapq.heappush if len(shown) < SECTIONS else heapq.heappushpop)(shown, entry)
+    except KeyboardInterrupt as stop:
+        interrupted = stop
     sections = [
         _section(-number, result, draw(result, detector))
         for _, number, result in sorted(shown, key=lambda e: -e[1])
     ]
+    for section in sections:
+        rows[int(section.id.removeprefix("file-"))].id = section.id
     page = page_template("sficonv.detect", "report.html.jinja", clock=clock, bytes=_bytes).render(
         created=datetime.now(UTC),
-        counts=[(v, WORDS[v], n) for v in ORDER if (n := sum(r.verdict == v for r in plain))],
-        rows=[
-            {"id": f"file-{n}" if any(s.id == f"file-{n}" for s in sections) else None, "result": r}
-            for n, r in enumerate(plain)
-        ],
+        interrupted=interrupted is not None,
+        counts=[(v, WORDS[v], n) for v in ORDER if (n := sum(row.result.verdict == v for row in rows))],
+        order=ORDER,
+        rows=rows,
+        script=read_script("sficonv.detect", "report.js") if len(rows) > 1 else None,
         sections=sections,
         words=WORDS,
+        truths=TRUTHS if any(row.result.truth for row in rows) else {},
         detector=detector,
         weights_sha256=_sha256(detector.weights),
         options={k: v for k, v in asdict(options).items() if v is not None} if options else {},
         version=__version__,
     )
-    Path(path).write_text(page, encoding="utf-8", errors="replace")
-    return plain
+    with atomic_file(Path(path)) as file:
+        file.write_text(page, encoding="utf-8", errors="replace")
+    if interrupted:
+        raise interrupted
+    return [row.result for row in rows]
+
+
+@dataclass
+class _Row:
+    """One file in the overview.
+
+    Args:
+        result: Without its crops.
+        thumbnail: Its strongest face, as a data URI.
+        id: Of its section, where it has one.
+    """
+
+    result: ScanResult
+    thumbnail: str | None
+    id: str | None = None
+
+
+def _thumbnail(result: ScanResult) -> str | None:
+    return jpeg_uri(result.evidence[0].crop, side=96) if result.evidence else None
 
 
 @dataclass(frozen=True)

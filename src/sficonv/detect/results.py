@@ -99,6 +99,7 @@ class ScanResult:
         notes: Reasons to distrust the verdict, in plain words.
         evidence: Crops of the strongest faces; empty unless asked for.
         shown_as: A name to show instead of the path, for a file that is kept under another one.
+        truth: What the file really is, where that is known, as in a demonstration.
     """
 
     path: Path
@@ -113,6 +114,7 @@ class ScanResult:
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), repr=False, compare=False)
     shown_as: str | None = None
+    truth: Literal["real", "fake"] | None = None
 
     @property
     def name(self) -> str:
@@ -176,11 +178,16 @@ class ScanResult:
 class ScanResults(list[ScanResult]):
     """The results of several inputs: a list that can become a table.
 
+    Attributes:
+        caution: What the detector is known to miss, to be said with the verdicts.
+
     Example:
         >>> results = ScanResults([ScanResult(Path("a.jpg"), "image", None, "no_face")])
         >>> results.to_pandas()["verdict"].tolist()
         ['no_face']
     """
+
+    caution: str = ""
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per input: the columns of `sficonv scan --csv`."""

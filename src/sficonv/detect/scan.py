@@ -78,6 +78,7 @@ def scan(
             results = ScanResults(
                 found if target is None else write_report(found, target, detector, options=options)
             )
+        results.caution = detector.known_weakness
         if copies is not None:
             with file_progress(len(files), "annotating") as on_progress:
                 for result in results:

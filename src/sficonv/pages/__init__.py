@@ -1,15 +1,19 @@
 """What the HTML reports share: the frame of the page, its colours, pictures and plots that lie inside it.
 
-A page is one file: no script, nothing loaded from anywhere. This module knows nothing of the reports; those
-of `detect` and `evaluation` are built from it.
+A page is one file: nothing is loaded from anywhere, and the only script it may hold is one that its own
+policy names by its hash. This module knows nothing of the reports; those of `detect` and `evaluation` are
+built from it.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -74,6 +78,37 @@ def page_template(package: str, name: str, **filters: Any) -> Template:
     environment.filters.update(printable=printable, **filters)
     environment.globals.update(colours=COLOURS)
     return environment.get_template(name)
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script inside a page.
+
+    Args:
+        text: What stands in the page.
+        source: How the page's policy names it; nothing else runs there, whatever a file name contains.
+    """
+
+    text: Markup
+    source: str
+
+
+def read_script(package: str, name: str) -> Script:
+    """A script of a package, to be given to a page as `script`.
+
+    Args:
+        package: Where it lies, for example `"sficonv.detect"`.
+        name: Its file name.
+
+    Example:
+        >>> read_script("sficonv.detect", "report.js").source[:7]
+        'sha256-'
+    """
+    from markupsafe import Markup
+
+    text = (files(package) / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return Script(Markup(text), f"sha256-{digest}")
 
 
 def printable(text: object) -> str:
