@@ -30,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 
 import sficonv
 from document import write_between
+from sficonv.card import Calibration
 from sficonv.datasets.crops import read_crop
 from sficonv.datasets.manifest import read_manifest
 from sficonv.deploy import open_exported
@@ -70,7 +71,7 @@ def export_all(weights: str | Path, out: Path, calibration: Path, names: list[st
 
 
 def eager(model: torch.nn.Module) -> Run:
-    scorer = Scorer(model.eval(), model.config, 1.0).eval()
+    scorer = Scorer(model.eval(), model.config, Calibration()).eval()
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -24,7 +24,7 @@ from document import write_between
 from sficonv.datasets.manifest import read_manifest
 from sficonv.evaluation import frame_to_video, judge, predict
 from sficonv.evaluation.calibrate import fit_calibration
-from sficonv.evaluation.calibration import apply_temperature
+from sficonv.evaluation.platt import calibrated as with_calibration
 from sficonv.models import load_weights, save_weights
 from sficonv.models.checkpoint import read_card
 
@@ -155,7 +155,7 @@ def publish(prepared: Path, weights: Path) -> None:
 
     val = score("ffpp", "val")
     fitted = fit_calibration(val)
-    band = fitted.uncertain
+    band = fitted.calibration.uncertain
     sets = {
         "FF++ c23, validation identities": val[val["compression"] == "c23"],
         "FF++ c40, validation identities": val[val["compression"] == "c40"],
@@ -169,7 +169,7 @@ def publish(prepared: Path, weights: Path) -> None:
     }
 
     def calibrated(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(p_fake=apply_temperature(rows["p_fake"].to_numpy(), fitted.temperature))
+        return rows.assign(p_fake=with_calibration(rows["p_fake"], fitted.calibration))
 
     measured = {name: figures(calibrated(rows)) for name, rows in sets.items()}
     per_method = judge(calibrated(val)).per_method
@@ -183,8 +183,7 @@ def publish(prepared: Path, weights: Path) -> None:
         "metrics": measured,
         "false_alarms": alarms,
         "calibration": {
-            **fitted.entry(),
-            "from": "FaceForensics++ validation split, c23 and c40: at most 10 % wrong verdicts per label",
+            **fitted.entries(validation="FaceForensics++, c23 and c40")["calibration"],
         },
         "limits": limits(measured, alarms),
     }
@@ -201,7 +200,7 @@ def publish(prepared: Path, weights: Path) -> None:
         cells = ["–" if pd.isna(row.get(c)) else f"{row[c]:.3f}" for c in ("c23", "c40")]
         methods.append(f"| {name} | {cells[0]} | {cells[1]} |")
     note = (
-        f"\nTemperature {fitted.temperature:.2f}, uncertain band {band[0]:.2f} to {band[1]:.2f}, "
+        f"\nTemperature {fitted.calibration.temperature:.2f}, uncertain band {band[0]:.2f} to {band[1]:.2f}, "
         "both from the validation split."
     )
     marks = ("<!-- shipped: written by benchmarks/publish_detector.py -->", "<!-- end of shipped -->")

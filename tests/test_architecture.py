@@ -18,12 +18,13 @@ import sficonv
 
 ROOT = Path(sficonv.__file__).parent
 
-BASE = {"errors", "estimate", "files", "pages", "version"}
+BASE = {"card", "errors", "estimate", "files", "pages", "version"}
 MODELS = {"nn", "conversion", "models"}
 DATA = {"media", "faces", "datasets", "splits", "preparation"}
 JUDGING = {"training", "evaluation", "attention", "detect"}
 MAY_IMPORT = {
     "version": set(),
+    "card": {"errors"},
     "errors": set(),
     "estimate": set(),
     "files": {"errors"},

@@ -62,7 +62,7 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> MakeWeights:
         model = lived_in(create_model(name, image_size=image_size, **options))
         card = {
             "crop": {"margin": 1.3, "size": crop},
-            "calibration": {"temperature": 1.7, "uncertain": [0.4, 0.6]},
+            "calibration": {"temperature": 1.7, "shift": 0.3, "uncertain": [0.4, 0.6]},
             "limits": ['Knows only <noise> & "nothing" else: é.'],
         } | (extra or {})
         return save_weights(tmp_path_factory.mktemp("weights") / "weights.safetensors", model, card)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sficonv.card import Calibration
 from sficonv.deploy import graph, onnx
 from sficonv.deploy.openvino import to_openvino
 from sficonv.models.config import ModelConfig
@@ -38,7 +39,7 @@ def scores(scorer: graph.Scorer, side: int, folder, images: np.ndarray) -> list[
 def test_nearest(tmp_path, size):
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), np.uint8)
     config = ModelConfig("resizing", image_size=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    scorer = graph.Scorer(Resizing(size), config, 1.0).eval()
+    scorer = graph.Scorer(Resizing(size), config, Calibration()).eval()
     expected = scorer(torch.from_numpy(images)).numpy()
     for given in scores(scorer, 28, tmp_path, images):
         assert np.abs(given - expected).max() < 1e-6
@@ -47,7 +48,7 @@ def test_nearest(tmp_path, size):
 @pytest.mark.parametrize("side", [64, 20, 31])
 def test_the_antialiased_resize_of_the_input(tmp_path, side):
     images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-    scorer = graph.Scorer(Resizing((28, 28)), ModelConfig("resizing", image_size=28), 1.0).eval()
+    scorer = graph.Scorer(Resizing((28, 28)), ModelConfig("resizing", image_size=28), Calibration()).eval()
     expected = scorer(torch.from_numpy(images)).numpy()
     for given in scores(scorer, side, tmp_path, images):
         assert np.abs(given - expected).max() < 1e-5

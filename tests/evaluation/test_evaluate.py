@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
+from sficonv.card import Calibration
 from sficonv.datasets.manifest import manifest_hash, read_manifest, write_manifest
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation import METRICS, evaluate, judge, predict
@@ -123,9 +124,8 @@ def test_predict_takes_crops_of_different_sizes(folder):
 
 def test_predict_divides_by_the_temperature(folder):
     df = read_manifest(folder)
-    assert predict(Brightness(), df, folder, temperature=2.0)["p_fake"][0] == pytest.approx(
-        p_fake_of(20, 2), abs=1e-5
-    )
+    found = predict(Brightness(), df, folder, calibration=Calibration(temperature=2.0))
+    assert found["p_fake"][0] == pytest.approx(p_fake_of(20, 2), abs=1e-5)
 
 
 def test_predict_of_no_rows_and_of_bad_arguments(folder):
@@ -195,7 +195,7 @@ def test_temperature_of_the_card_is_applied(folder, weights):
     weights["calibration"] = {"temperature": 2.0, "uncertain": [0.4, 0.6]}
     result = evaluate("w", folder, bootstrap=0)
     assert result.predictions["p_fake"][0] == pytest.approx(p_fake_of(20, 2), abs=1e-5)
-    assert result.provenance["temperature"] == 2.0
+    assert result.provenance["calibration"]["temperature"] == 2.0
 
 
 def test_a_temperature_that_makes_no_sense_is_refused(folder, weights):
@@ -244,7 +244,7 @@ def test_results_are_saved_and_can_be_judged_again(folder, weights, tmp_path):
     assert saved["video"]["auc"]["value"] == result.video["auc"].value
     assert saved["counts"]["unreadable"] == 1
     assert saved["provenance"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert {"versions", "seed", "bootstrap", "rows_hash", "temperature"} <= set(saved["provenance"])
+    assert {"versions", "seed", "bootstrap", "rows_hash", "calibration"} <= set(saved["provenance"])
     again = evaluate(predictions=tmp_path / "out" / "predictions.parquet", bootstrap=20)
     assert again.video == result.video
     assert again.counts == result.counts

@@ -96,7 +96,7 @@ def test_neither_batches_nor_workers_change_the_figures(faces, detectors, tmp_pa
 def test_two_models_see_the_same_images_each_made_once(faces, detectors, monkeypatch):
     made: list[str] = []
     seen: dict[str, list[bytes]] = {"A": [], "B": []}
-    corrupt, score = damaged_module.corrupt_clip, damaged_module.Scorer.__call__
+    corrupt, score = damaged_module.corrupt_clip, damaged_module.NamedDetector.__call__
 
     def counted(frames, kind, level, seed):
         made.append(kind)
@@ -107,7 +107,7 @@ def test_two_models_see_the_same_images_each_made_once(faces, detectors, monkeyp
         return score(self, images)
 
     monkeypatch.setattr(damaged_module, "corrupt_clip", counted)
-    monkeypatch.setattr(damaged_module.Scorer, "__call__", watched)
+    monkeypatch.setattr(damaged_module.NamedDetector, "__call__", watched)
     result = run(faces, detectors, corruptions="noise", weights_b=detectors[1])
     assert seen["A"] == seen["B"]
     assert len(seen["A"]) == 24  # twelve crops, clean and damaged

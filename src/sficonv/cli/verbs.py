@@ -175,8 +175,8 @@ VERBS = {
     ),
     "calibrate": Verb(
         "sficonv.evaluation.calibrate:calibrate",
-        "set a detector's temperature, uncertain band and threshold on the validation split",
-        "sficonv calibrate --weights run/weights.safetensors --data faces --false-alarm-rate 0.01",
+        "set what a detector's scores mean, on the validation split of one or many sources",
+        "sficonv calibrate --weights run/weights.safetensors --data faces --false-alarm-rate 0.05",
         reads=("data",),
     ),
     "export": Verb(

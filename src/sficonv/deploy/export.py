@@ -190,7 +190,7 @@ def _write(
 
     try:
         judge = detector.torch
-        scorer = Scorer(_folded(judge.model), judge.config, judge.temperature, mirror=judge.mirror).eval()
+        scorer = Scorer(_folded(judge.model), judge.config, judge.calibration, mirror=judge.mirror).eval()
         program = capture(scorer, detector.crop_size)
     except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
         raise SficonvError(f"{detector.name} cannot be exported: {error}") from error

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from sficonv.card import Calibration
 from sficonv.models.config import to_input
-from sficonv.models.inference import mean_logits
+from sficonv.models.inference import calibrated, mean_logits
 
 _aten = torch.ops.aten
 _NEAREST: tuple[Any, ...] = (
@@ -27,21 +28,22 @@ class Scorer(nn.Module):
     Args:
         model: Maps a normalised batch to logits `(B, 2)`.
         config: The model's `config`.
-        temperature: Divides the logits, as the model card's calibration says.
+        calibration: From the model card.
         mirror: Average the logits over each crop and its mirror image.
 
     Shape:
         RGB `uint8` `(B, H, W, 3)` to P(fake) `float32` `(B,)`.
     """
 
-    def __init__(self, model: nn.Module, config: Any, temperature: float, *, mirror: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, config: Any, calibration: Calibration, *, mirror: bool = False
+    ) -> None:
         super().__init__()
-        self.model, self.config, self.temperature, self.mirror = model, config, temperature, mirror
+        self.model, self.config, self.calibration, self.mirror = model, config, calibration, mirror
 
     def forward(self, faces: Tensor) -> Tensor:
         x = to_input(faces.permute(0, 3, 1, 2), self.config)
-        logits = mean_logits(self.model, x, mirror=self.mirror)
-        return (logits / self.temperature).softmax(dim=1)[:, 1]
+        return calibrated(mean_logits(self.model, x, mirror=self.mirror), self.calibration)
 
 
 def capture(scorer: Scorer, crop_size: int) -> ExportedProgram:

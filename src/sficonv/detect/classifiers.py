@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from sficonv.card import read_calibration
 from sficonv.exported import ExportedModel, open_exported
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ class TorchClassifier:
         mirror: bool = True,
         fold: bool = False,
     ) -> None:
-        from sficonv.models.checkpoint import read_calibration
         from sficonv.models.inference import asks_for_mirror
 
         self.device = _device(device)
@@ -72,7 +72,7 @@ class TorchClassifier:
         self.config: Any = model.config
         self.name = str(self.config.name)
         self.image_size: int = self.config.image_size
-        self.temperature, _ = read_calibration(card)
+        self.calibration = read_calibration(card)
         self.mirror = mirror and asks_for_mirror(card)
         on_cpu = self.device.type == "cpu"
         self.largest_batch = CPU_BATCH if on_cpu else None
@@ -106,7 +106,7 @@ class TorchClassifier:
 
         with torch.inference_mode():
             batch = self.to_batch(crops)
-            scores = p_fake(self.fast_model, batch, temperature=self.temperature, mirror=self.mirror)
+            scores = p_fake(self.fast_model, batch, calibration=self.calibration, mirror=self.mirror)
             return scores.cpu().numpy()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from sficonv.card import read_calibration
 from sficonv.detect.alarms import FalseAlarms, read_false_alarms
 from sficonv.detect.classifiers import ExportedClassifier, FaceClassifier, TorchClassifier
 from sficonv.detect.inputs import Source, Sources, images_of, is_one, sources_of
@@ -32,12 +33,11 @@ class Detector:
             shipped detector, `owner/name` for a repository of the Hugging Face Hub that holds such a pair, or
             what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file (OpenVINO). Or a
             model from `create_model` or `load_weights`; then `card` is needed.
-        card: The model card of such a model. Read from it: `calibration.temperature` (logits are divided by
-            it, default 1), `calibration.uncertain` (the band `[lo, hi]` of P(fake) in which no verdict is
-            given, default `[0.35, 0.65]`), `inference.views` (`["original", "mirrored"]` averages over the
-            crop and its mirror image), `crop` (how faces were cut for training: `margin`, side of the square
-            relative to the longer side of the face box, default 1.3; `size` in pixels, 16 to 2048, default
-            256), `limits`, `false_alarms` (see `sficonv.detect.alarms`).
+        card: The model card of such a model. Read from it: `calibration` (see `sficonv.card.Calibration`),
+            `inference.views` (`["original", "mirrored"]` averages over the crop and its mirror image), `crop`
+            (how faces were cut for training: `margin`, side of the square relative to the longer side of the
+            face box, default 1.3; `size` in pixels, 16 to 2048, default 256), `limits`, `false_alarms` (see
+            `sficonv.detect.alarms`).
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one. Exported files run
             on the CPU.
         batch_size: Most crops in one forward pass; on a CPU never more than 4.
@@ -68,8 +68,6 @@ class Detector:
         batch_size: int = 32,
         mirror: bool = True,
     ) -> None:
-        from sficonv.models.checkpoint import read_calibration
-
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
@@ -82,7 +80,7 @@ class Detector:
         else:
             self.weights, self.classifier = _load(weights, device, mirror)
         self.card = self.classifier.card
-        _, self.band = read_calibration(self.card)
+        self.calibration = read_calibration(self.card)
         self.crop_margin, self.crop_size = _crop(self.card)
 
     @classmethod
@@ -91,6 +89,11 @@ class Detector:
     ) -> Detector:
         """`Detector(weights, ...)` under the name that other libraries give it."""
         return cls(weights, device=device, batch_size=batch_size)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The band `(low, high)` of P(fake) in which no verdict is given."""
+        return self.calibration.uncertain
 
     @property
     def name(self) -> str:
@@ -237,8 +240,7 @@ class Detector:
 
     def verdict(self, p_fake: float) -> Verdict:
         """`"real"` below the uncertain band, `"fake"` above it, `"uncertain"` inside (edges included)."""
-        low, high = self.band
-        return "real" if p_fake < low else "fake" if p_fake > high else "uncertain"
+        return self.calibration.verdict(p_fake)
 
 
 def _load(weights: str | Path, device: str | None, mirror: bool) -> tuple[Path, FaceClassifier]:

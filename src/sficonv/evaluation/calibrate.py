@@ -1,98 +1,133 @@
-"""Calibrate a detector on validation faces and write the result into its model card."""
+"""Calibrate a detector on validation faces of many sources and write the result into its model card."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
+from sficonv.card import Calibration
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
 from sficonv.errors import DataError, WeightsError
-from sficonv.evaluation.calibration import (
-    apply_temperature,
-    fit_temperature,
-    fit_threshold,
-    uncertain_band,
-)
 from sficonv.evaluation.evaluate import rows_of
-from sficonv.evaluation.metrics import at_threshold
+from sficonv.evaluation.platt import calibrated, fit_platt
 from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import collect
 from sficonv.evaluation.scoring import predict
+from sficonv.evaluation.sources import (
+    FALSE_ALARMS,
+    Called,
+    balanced,
+    by_source_and_method,
+    items_of,
+    mean_by_source,
+    verdicts,
+    worst_source_threshold,
+)
 from sficonv.files import atomic_file
 from sficonv.models.checkpoint import DEFAULT, load_weights, resolve_weights
+from sficonv.models.inference import asks_for_mirror
+
+MISSED = 0.1
+"""Share of the fakes that may lie below the uncertain band, each source and method weighing alike."""
+NARROWEST = (0.45, 0.55)
+"""The uncertain band covers at least these scores: about even odds are no reason for a verdict."""
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What was fitted on validation scores, and on how much of them.
+class FittedCalibration:
+    """What was fitted on validation scores, and what it does on them.
 
     Args:
-        temperature: Divides the logits.
-        uncertain: Band of calibrated scores in which no verdict is given.
-        threshold: Calibrated score of a video from which it is called fake, for the wanted false-alarm rate.
-        wanted: That rate.
-        rates: `fpr` and `tpr` of the threshold on the same videos, with exact 95 % intervals (`_low`,
-            `_high`).
+        calibration: Goes into the model card.
+        wanted: Share of the real videos of the worst source that may be called fake.
+        decides: The source whose reals put the threshold where it is.
+        reals: The verdicts on the real videos, one entry per source.
+        fakes: The verdicts on the fake videos, one entry per source and method.
         counts: `real_videos`, `fake_videos`, `crops`, and `unreadable`, which were left out.
         notes: What makes it doubtful.
         card: The file it was written to; `None` where it was not.
     """
 
-    temperature: float
-    uncertain: tuple[float, float]
-    threshold: float
+    calibration: Calibration
     wanted: float
-    rates: dict[str, float]
+    decides: str
+    reals: list[Called]
+    fakes: list[Called]
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
     card: str | None = None
 
-    def entry(self) -> dict[str, Any]:
-        """The entry `calibration` of a model card."""
-        interval = [round(self.rates[f"fpr_{edge}"], 6) for edge in ("low", "high")]
+    def entries(self, **origin: Any) -> dict[str, Any]:
+        """What a model card gets: `calibration`, `false_alarms` per source, `caught` per source and method.
+
+        Args:
+            **origin: Where the scores come from; stands under `calibration.from`.
+        """
+        fit = self.calibration
         return {
-            "temperature": self.temperature,
-            "uncertain": list(self.uncertain),
-            "threshold": self.threshold,
-            "false_alarm_rate": {
-                "wanted": self.wanted, "validation": round(self.rates["fpr"], 6), "interval_95": interval
+            "calibration": {
+                "temperature": fit.temperature,
+                "shift": fit.shift,
+                "uncertain": list(fit.uncertain),
+                "threshold": fit.threshold,
+                "wanted_false_alarms": self.wanted,
+                "decides": self.decides,
+                **self.counts,
+                "notes": self.notes,
+                "from": origin,
             },
-            "detection_rate": round(self.rates["tpr"], 6),
-            **self.counts,
-            "notes": self.notes,
-        }  # fmt: skip
+            "false_alarms": {one.source: one.entry() for one in self.reals},
+            "caught": by_source_and_method(self.fakes),
+        }
 
     def summary(self) -> str:
         """The calibration for people."""
-        r, c = self.rates, self.counts
+        fit, c = self.calibration, self.counts
+        worst = max(self.reals, key=lambda one: one.share)
+        alarms = float(np.mean([one.share for one in self.reals]))
+        caught = mean_by_source(self.fakes)
+        least = min(self.fakes, key=lambda one: one.share)
         lines = [
             f"calibrated on {c['real_videos']} real and {c['fake_videos']} fake videos "
-            f"({c['crops']} crops) of the validation split",
-            f"temperature {self.temperature:.4g}, uncertain from {self.uncertain[0]} to {self.uncertain[1]}",
-            f"threshold {self.threshold:g} for a false-alarm rate of at most {self.wanted:g}: there it is "
-            f"{r['fpr']:.4g} [{r['fpr_low']:.4g}, {r['fpr_high']:.4g}], "
-            f"and {r['tpr']:.1%} of the fakes are found",
+            f"({c['crops']} crops) of the validation split, {len(self.reals)} sources of real faces",
+            f"temperature {fit.temperature:.4g}, shift {fit.shift:.4g}, uncertain from {fit.uncertain[0]:g} "
+            f"to {fit.uncertain[1]:g}",
+            f"called fake above {fit.threshold:g}, for at most {self.wanted:.3g} of the real videos of any "
+            f"source ({self.decides} decides); all figures with 95 % intervals",
+            "real videos called fake:",
+            *(f"  {one.source}: {one}" for one in self.reals),
+            f"  mean {alarms:.1%}, worst {worst.share:.1%} ({worst.source})",
+            "fakes caught:",
+            *(f"  {one.source}, {one.method}: {one}" for one in self.fakes),
+            f"  mean over sources {float(np.mean(list(caught.values()))):.1%}, worst {least.share:.1%} "
+            f"({least.source}, {least.method})",
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join([*lines, f"card: {self.card}"] if self.card else lines)
 
 
-def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = 0.01) -> Calibration:
-    """Fit temperature, uncertain band and threshold to validation scores.
+def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALARMS) -> FittedCalibration:
+    """Fit the calibration and the uncertain band to validation scores of one or many sources.
 
-    The temperature is fitted to crops; band and threshold to the mean score of each video, as `evaluate` has
-    it.
+    Temperature and shift are fitted to crops, each source weighing alike within a label, and each method
+    within a source. Band and threshold go by the mean score of each video, as `evaluate` has it: above the
+    band lies at most the wanted share of the real videos of the worst source, below it at most 10 % of the
+    fakes (sources and methods weighing alike). It always covers 0.45 to 0.55.
 
     Args:
-        scored: Uncalibrated scores as `predict` gives them (`label`, `p_fake`, `video_id`, ...). Where there
-            is a column `split`, all of it must say "val".
-        false_alarm_rate: Wanted share of real videos called fake.
+        scored: Uncalibrated scores as `predict` gives them (`label`, `p_fake`, `video_id`, ...). The column
+            `source`, else `dataset`, names the source; without either, all is one. A source may have real
+            faces only, or fakes only. Where there is a column `split`, all of it must say "val".
+        false_alarm_rate: Wanted share of the real videos of the worst source called fake.
 
     Raises:
         DataError: If a row is not of the validation split or unusable, or real or fake faces are missing.
@@ -104,62 +139,71 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = 0.01) -> 
         >>> fit_calibration(scored, false_alarm_rate=0.0).counts["real_videos"]
         2
     """
+    if not 0 <= false_alarm_rate < 1:
+        raise ValueError(f"false_alarm_rate must be in [0, 1), got {false_alarm_rate}")
     if "split" in scored and (wrong := sorted(set(scored["split"]) - {"val"})):
         raise DataError(f"calibration takes rows of the validation split only, there are some of {wrong}")
-    rows, left_out = collect(table_in_memory(scored, "validation scores"))
-    if len(labels := set(rows.label.tolist())) < 2:
+    if "source" in scored:
+        scored = scored.assign(dataset=scored["source"])
+    crops, left_out = collect(table_in_memory(scored, "validation scores"))
+    if len(labels := set(crops.label.tolist())) < 2:
         missing = "faces" if not labels else "fake faces" if labels == {0} else "real faces"
         raise DataError(
             f"calibration needs validation scores of real and of fake faces, there are no {missing}"
         )
-    temperature = round(fit_temperature(rows.label, rows.p_fake), 4)  # as it will stand in the card
-    videos = replace(rows, p_fake=apply_temperature(rows.p_fake, temperature)).per_video()
-    threshold = fit_threshold(videos.label, videos.p_fake, false_alarm_rate=false_alarm_rate)
-    rates = at_threshold(videos.label, videos.p_fake, threshold)
-    fakes = int(videos.label.sum())
-    reals = len(videos) - fakes
-    notes = []
-    if reals * false_alarm_rate < 1:
-        notes.append(
-            f"{reals} real videos cannot show a false-alarm rate of {false_alarm_rate:g}: on such footage "
-            f"it may be up to {rates['fpr_high']:.2g} (95 % interval), on other footage anything"
-        )
+    fitted = fit_platt(crops.label, crops.p_fake, balanced(items_of(crops)))
+    fit = Calibration(*(round(value, 4) for value in fitted))  # as it will stand in the card
+    videos = items_of(replace(crops, p_fake=calibrated(crops.p_fake, fit)).per_video())
+    lowest, decides = worst_source_threshold(videos, false_alarm_rate)
+    threshold = max(_above(lowest), NARROWEST[1])
+    low = min(_below(_missed(videos)), NARROWEST[0])
+    reals, fakes = verdicts(videos, threshold, low)
+    notes = [
+        f"{one.items} real videos of {one.source} cannot show a false-alarm rate of {false_alarm_rate:g}: "
+        f"on such footage it may be up to {one.interval[1]:.2g} (95 % interval), on other footage anything"
+        for one in reals
+        if one.items * false_alarm_rate < 1
+    ]
     if left_out.unreadable:
         notes.append(f"{left_out.unreadable} crops were left out, the first: {left_out.first_error}")
-    counts = {
-        "real_videos": reals, "fake_videos": fakes, "crops": len(rows), "unreadable": left_out.unreadable
-    }  # fmt: skip
-    return Calibration(
-        temperature,
-        uncertain_band(videos.label, videos.p_fake),
-        threshold,
+    return FittedCalibration(
+        replace(fit, uncertain=(low, threshold), threshold=threshold),
         false_alarm_rate,
-        {name: value for name, value in rates.items() if name[:3] in ("fpr", "tpr")},
-        counts,
+        decides,
+        reals,
+        fakes,
+        {
+            "real_videos": sum(one.items for one in reals),
+            "fake_videos": sum(one.items for one in fakes),
+            "crops": len(crops),
+            "unreadable": left_out.unreadable,
+        },
         notes,
     )
 
 
 def calibrate(
     weights: str | Path,
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     *,
-    false_alarm_rate: float = 0.01,
+    false_alarm_rate: float = FALSE_ALARMS,
     out: str | Path | None = None,
     batch_size: int = 32,
     device: str | None = None,
     workers: int = 0,
-) -> Calibration:
-    """Set a detector's temperature, uncertain band and threshold on the validation split.
+) -> FittedCalibration:
+    """Calibrate a detector's scores, uncertain band and threshold on the validation split of many sources.
 
     They are written into the model card; the weights do not change. Rows of the test split are never opened:
-    what is set on them cannot be measured on them. The band decides the scanner's verdict; `evaluate` reports
-    its error rates at the threshold, too.
+    what is set on them cannot be measured on them. The band decides the scanner's verdict; its upper edge is
+    the threshold at which `evaluate` reports error rates too. The threshold is the smallest that keeps the
+    wanted rate on the real faces of every source: name many, as different as those it will be used on.
 
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
-        data: A folder made by `prepare`, with a validation split.
-        false_alarm_rate: Wanted share of real videos called fake at the threshold.
+        data: A folder made by `prepare`, with a validation split, or several, such as `[a, b]`. Of several,
+            each is a source by the name of its folder; of one, its data sets are the sources.
+        false_alarm_rate: Wanted share of the real videos of the worst source that is called fake.
         out: Weights file to write, a copy with the new card beside it. Default: the card of `weights` is
             replaced.
         batch_size: Crops per forward pass.
@@ -167,7 +211,7 @@ def calibrate(
         workers: Processes that decode crops.
 
     Returns:
-        What was set, with the false-alarm rate on the validation split and its exact 95 % interval.
+        What was set, with the false alarms and the fakes caught per source, with 95 % intervals.
 
     Raises:
         DataError: If there is no validation split with real and fake faces, or its footage is in the test or
@@ -184,21 +228,54 @@ def calibrate(
         raise WeightsError(
             "the shipped detector's card stays as it is: name a copy with --out FILE.safetensors"
         )
+    folders = [data] if isinstance(data, str | Path) else list(data)
+    validation = {folder: _validation_rows(folder) for folder in folders}
+    if len(names := {Path(folder).name for folder in folders}) < len(folders):
+        raise ValueError(f"each folder of data needs a name of its own, as its source: {sorted(names)}")
+    model, card = load_weights(weights)
+    mirror = asks_for_mirror(card)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    parts, origin, leaky = [], [], []
+    for folder, rows in validation.items():
+        root = prepared_folder(folder)
+        scored = predict(
+            model, rows, root, batch_size=batch_size, device=where, workers=workers, mirror=mirror
+        )
+        parts.append(scored if len(folders) == 1 else scored.assign(source=Path(folder).name))
+        origin.append({"data": str(folder), "rows_hash": manifest_hash(rows)})
+        protocol = read_protocol(folder)
+        if protocol is not None and protocol.leaky:
+            leaky.append(f"{folder}: splits by {protocol}")
+    fitted = fit_calibration(pd.concat(parts, ignore_index=True), false_alarm_rate=false_alarm_rate)
+    fitted.notes.extend(leaky)
+    entries = fitted.entries(split="val", folders=origin)
+    return replace(fitted, card=str(_write_card(resolve_weights(weights), out, card | entries)))
+
+
+def _missed(videos: pd.DataFrame) -> float:
+    """The largest score below which at most `MISSED` of the fakes lie."""
+    fakes = videos[videos["label"] == 1].assign(weight=lambda rows: balanced(rows)).sort_values("p_fake")
+    below = fakes.groupby("p_fake")["weight"].sum().cumsum()
+    return float(below.index[(below > MISSED + 1e-9).to_numpy()][0])
+
+
+def _above(score: float) -> float:
+    """The next number of few digits that is not smaller: rounding must not let a false alarm in."""
+    rounded = round(score, _DIGITS)
+    return rounded if rounded >= score else round(rounded + 10**-_DIGITS, _DIGITS)
+
+
+def _below(score: float) -> float:
+    """The next number of few digits that is not larger."""
+    rounded = round(score, _DIGITS)
+    return rounded if rounded <= score else round(rounded - 10**-_DIGITS, _DIGITS)
+
+
+def _validation_rows(data: str | Path) -> pd.DataFrame:
     manifest = read_manifest(data)
     rows = rows_of(manifest, "val", data)
     _refuse_shared_footage(manifest, rows, data)
-    model, card = load_weights(weights)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    scored = predict(model, rows, prepared_folder(data), batch_size=batch_size, device=where, workers=workers)
-    fitted = fit_calibration(scored, false_alarm_rate=false_alarm_rate)
-    protocol = read_protocol(data)
-    if protocol is not None and protocol.leaky:
-        fitted.notes.append(f"splits by {protocol}")
-    source = {"data": str(data), "split": "val", "rows_hash": manifest_hash(rows)}
-    file = _write_card(
-        resolve_weights(weights), out, card | {"calibration": fitted.entry() | {"from": source}}
-    )
-    return replace(fitted, card=str(file))
+    return rows
 
 
 def _refuse_shared_footage(manifest: pd.DataFrame, rows: pd.DataFrame, data: str | Path) -> None:

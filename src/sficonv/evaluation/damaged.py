@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sficonv.card import Calibration, read_calibration
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.errors import SficonvError
 from sficonv.files import atomic_file
 from sficonv.media.corruptions import CORRUPTIONS, corrupt_clip
-from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
+from sficonv.models.checkpoint import load_weights, resolve_weights
 from sficonv.models.config import to_input
+from sficonv.models.inference import asks_for_mirror, p_fake
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -64,24 +66,23 @@ def clips_of(rows: pd.DataFrame) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Scorer:
+class NamedDetector:
     """A detector with what identifies it."""
 
     name: str
     file: str | Path
     card: dict[str, Any]
     network: nn.Module
-    temperature: float
+    calibration: Calibration
     device: str
     sha256: str
 
     @classmethod
-    def load(cls, letter: str, file: str | Path, device: str) -> Scorer:
+    def load(cls, letter: str, file: str | Path, device: str) -> NamedDetector:
         network, card = load_weights(file)
-        temperature, _ = read_calibration(card)
         sha256 = hashlib.sha256(resolve_weights(file).read_bytes()).hexdigest()
         name = f"{letter}: {card.get('model')}"
-        return cls(name, file, card, network.to(device).eval(), temperature, device, sha256)
+        return cls(name, file, card, network.to(device).eval(), read_calibration(card), device, sha256)
 
     def key(self, damage: Damage, rows_hash: str, seed: int) -> str:
         """Identifies the scores of a cell: they change with any of this and with nothing else."""
@@ -93,8 +94,8 @@ class Scorer:
         """P(fake) `(N,)` of uint8 images `(3, H, W)`, each of any size."""
         config: Any = self.network.config
         x = torch.cat([to_input(image[None].to(self.device), config) for image in images])
-        logits = self.network(x).double() / self.temperature
-        return logits.softmax(dim=1)[:, 1].cpu().numpy()
+        mirror = asks_for_mirror(self.card)
+        return p_fake(self.network, x, calibration=self.calibration, mirror=mirror).cpu().numpy()
 
 
 class _DamagedCrops(Dataset):
@@ -134,7 +135,7 @@ class _DamagedCrops(Dataset):
 
 
 def scored_cells(
-    models: list[Scorer],
+    models: list[NamedDetector],
     rows: pd.DataFrame,
     root: Path,
     damages: list[Damage],
@@ -143,7 +144,7 @@ def scored_cells(
     seed: int,
     batch_size: int,
     workers: int,
-) -> Iterator[tuple[Damage, Scorer, pd.DataFrame]]:
+) -> Iterator[tuple[Damage, NamedDetector, pd.DataFrame]]:
     """The scores of every cell, in order; those on disk are read, the others computed and written."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -177,7 +178,7 @@ def scored_cells(
 
 
 def _score(
-    judges: list[Scorer],
+    judges: list[NamedDetector],
     crops: _DamagedCrops,
     rows: pd.DataFrame,
     batch_size: int,

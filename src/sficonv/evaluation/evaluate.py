@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,23 +11,24 @@ from typing import Any, Literal, get_args
 import pandas as pd
 import torch
 
-from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.card import read_calibration
+from sficonv.datasets.manifest import Protocol, manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.datasets.shards import read_index
 from sficonv.errors import DataError
-from sficonv.evaluation.calibration import read_threshold
 from sficonv.evaluation.judging import judge
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import score_file
 from sficonv.evaluation.scoring import load_predictor, predict, predict_with
-from sficonv.models.checkpoint import load_weights, read_calibration, resolve_weights
+from sficonv.models.checkpoint import load_weights, resolve_weights
+from sficonv.models.inference import asks_for_mirror
 
 Split = Literal["train", "val", "test", "all"]
 
 
 def evaluate(
     weights: str | Path = "default",
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     *,
     split: Split = "test",
     predictor: str | Path | None = None,
@@ -50,7 +52,8 @@ def evaluate(
 
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
-        data: A folder made by `prepare`.
+        data: A folder made by `prepare`, or several, such as `[a, b]`: then each is a source by the name of
+            its folder, and the result also says what one threshold for all of them does (`pooled`).
         split: Which rows of it: `"train"`, `"val"`, `"test"`, or `"all"`.
         predictor: Instead of `weights`: a Python file that defines `predict(path)`, which returns P(fake) of
             one crop file. The file is run, so name only one that you trust. Crops on which it raises an
@@ -86,34 +89,26 @@ def evaluate(
     elif data is not None and predictions is None:
         if real_label != 0:
             raise ValueError("real_label is for predictions; in prepared data 0 is real")
-        manifest = read_manifest(data)
-        rows = rows_of(manifest, split, data)
-        root = prepared_folder(data)
-        if predictor is not None:
-            scored = predict_with(load_predictor(predictor), rows, root)
-            what = _Judged(model=str(predictor), provenance={"predictor_sha256": _sha256(predictor)})
-        else:
-            model, card = load_weights(weights)
-            temperature, _ = read_calibration(card)
-            where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            scored = predict(
-                model, rows, root, batch_size=batch_size, device=where, workers=workers,
-                temperature=temperature,
-            )  # fmt: skip
-            what = _Judged(
-                model=card.get("model"), weights=str(weights), card=card, threshold=read_threshold(card),
-                provenance={"weights_sha256": _sha256(resolve_weights(weights)), "temperature": temperature},
-            )  # fmt: skip
+        folders = [_Folder.read(one, split) for one in ([data] if isinstance(data, str | Path) else data)]
+        judged = _Judged.of_predictor(predictor) if predictor is not None else _Judged.of_weights(weights)
+        parts = [judged.score(one, batch_size, device, workers) for one in folders]
+        if len(folders) > 1:
+            parts = [rows.assign(dataset=one.name) for one, rows in zip(folders, parts, strict=True)]
         result = judge(
-            scored, weights=what.weights, model=what.model, data=str(data), split=split, bootstrap=bootstrap,
-            seed=seed, threshold=what.threshold,
+            pd.concat(parts, ignore_index=True), weights=judged.weights, model=judged.model,
+            data=", ".join(str(one.data) for one in folders), split=split, bootstrap=bootstrap, seed=seed,
+            threshold=judged.threshold,
         )  # fmt: skip
-        protocol = read_protocol(data)
-        warnings, notes = protocol_remarks(manifest, rows, split, what.card, protocol)
-        result.warnings.extend(warnings)
-        result.notes.extend(notes)
+        for one in folders:
+            warnings, notes = protocol_remarks(one.manifest, one.rows, split, judged.card, one.protocol)
+            prefix = f"{one.name}: " if len(folders) > 1 else ""
+            result.warnings.extend(prefix + text for text in warnings)
+            result.notes.extend(prefix + text for text in notes)
+        protocols = {str(one.data): one.protocol and asdict(one.protocol) for one in folders}
         result.provenance.update(
-            what.provenance, rows_hash=manifest_hash(rows), protocol=asdict(protocol) if protocol else None
+            judged.provenance,
+            rows_hash=manifest_hash(pd.concat([one.rows for one in folders])),
+            protocol=protocols if len(folders) > 1 else protocols[str(data)],
         )
     else:
         raise ValueError("give either data (a prepared folder) or predictions (a file of scores)")
@@ -127,14 +122,59 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What made the scores; `card` is `None` where nobody says what it was trained on."""
+class _Folder:
+    """A prepared folder and the rows of it that are judged."""
 
+    data: str | Path
+    manifest: pd.DataFrame
+    rows: pd.DataFrame
+    protocol: Protocol | None
+
+    @classmethod
+    def read(cls, data: str | Path, split: str) -> _Folder:
+        manifest = read_manifest(data)
+        return cls(data, manifest, rows_of(manifest, split, data), read_protocol(data))
+
+    @property
+    def name(self) -> str:
+        return Path(self.data).name
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What makes the scores; `card` is `None` where nobody says what it was trained on."""
+
+    score_rows: Callable[..., pd.DataFrame]
     model: str | None
     weights: str | None = None
     card: dict[str, Any] | None = None
     threshold: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_predictor(cls, file: str | Path) -> _Judged:
+        function = load_predictor(file)
+
+        def score(rows: pd.DataFrame, root: Path, **_: Any) -> pd.DataFrame:
+            return predict_with(function, rows, root)
+
+        return cls(score, str(file), provenance={"predictor_sha256": _sha256(file)})
+
+    @classmethod
+    def of_weights(cls, file: str | Path) -> _Judged:
+        model, card = load_weights(file)
+        calibration, mirror = read_calibration(card), asks_for_mirror(card)
+
+        def score(rows: pd.DataFrame, root: Path, **options: Any) -> pd.DataFrame:
+            return predict(model, rows, root, calibration=calibration, mirror=mirror, **options)
+
+        provenance = {"weights_sha256": _sha256(resolve_weights(file)), "calibration": asdict(calibration)}
+        return cls(score, card.get("model"), str(file), card, calibration.threshold, provenance)
+
+    def score(self, folder: _Folder, batch_size: int, device: str | None, workers: int) -> pd.DataFrame:
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        root = prepared_folder(folder.data)
+        return self.score_rows(folder.rows, root, batch_size=batch_size, device=where, workers=workers)
 
 
 def _of_file(path: str | Path, real_label: int, **options: Any) -> EvaluationResult:

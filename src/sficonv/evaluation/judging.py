@@ -18,6 +18,7 @@ from sficonv.evaluation.metrics import METRICS, THRESHOLD, at_threshold, compute
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import ScoreTable, table_in_memory
 from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, collect
+from sficonv.evaluation.sources import Pooled, pooled
 from sficonv.version import __version__
 
 Level = Literal["frame", "video"]
@@ -103,11 +104,23 @@ def judge(
         video=figures["video"],
         per_method=_per_method(frames, bootstrap, seed),
         operating=operating,
+        pooled=_pooled(levels, notes),
         table=table,
         warnings=warnings,
         notes=notes,
         provenance={"versions": versions, "bootstrap": bootstrap, "seed": seed},
     )
+
+
+def _pooled(levels: dict[Level, Scores], notes: list[str]) -> list[Pooled]:
+    """One threshold for all sources, where there are several."""
+    if levels["frame"].groups.get("dataset", pd.Series(dtype=str)).nunique() < 2:
+        return []
+    try:
+        return [pooled(scores, level=level) for level, scores in levels.items()]
+    except DataError as error:
+        notes.append(f"one threshold for all sources cannot be had: {error}")
+        return []
 
 
 def exclusions(table: ScoreTable, left_out: LeftOut) -> list[str]:

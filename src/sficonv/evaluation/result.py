@@ -14,9 +14,11 @@ import pandas as pd
 from sficonv.estimate import Estimate
 from sficonv.evaluation.metrics import METRICS
 from sficonv.evaluation.score_table import ScoreTable
+from sficonv.evaluation.sources import Pooled
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class EvaluationResult:
         operating: Error rates with a threshold, at 0.5 and at that of the model card where it has one: one
             entry per `level` and `threshold` with `acc`, `bacc`, `tpr` and `fpr`, at video level with exact
             95 % intervals (`_low`, `_high`).
+        pooled: One threshold for all sources (`dataset`), per level; empty where there is only one.
         table: The rows that were judged and left out, in memory or still in their file.
         warnings: What makes the figures doubtful: leaks, splits used for selection, rows left out.
         notes: Why a figure is undefined or says less than its name.
@@ -51,6 +54,7 @@ class EvaluationResult:
     video: dict[str, Estimate]
     per_method: pd.DataFrame
     operating: list[dict[str, Any]]
+    pooled: list[Pooled]
     table: ScoreTable = field(repr=False)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -72,6 +76,7 @@ class EvaluationResult:
                 **{name: getattr(self, name) for name in ("weights", "model", "data", "split", "counts")},
                 **{level: {m: e._asdict() for m, e in values.items()} for level, values in figures.items()},
                 "per_method": self.per_method.to_dict("records"),
+                "pooled": [one.to_dict() for one in self.pooled],
                 **{n: getattr(self, n) for n in ("operating", "warnings", "notes", "provenance")},
             }
         )
@@ -125,9 +130,12 @@ class EvaluationResult:
             video = Estimate(row["video_auc"], row["video_auc_low"], row["video_auc_high"])
             frame = Estimate(row["frame_auc"])
             methods.add_row(row["method"], row["compression"] or "-", *counts, str(video), str(frame))
+        pooled = [_one_threshold(one) for one in self.pooled]
         remarks = [Text(f"note: {note}", style="dim") for note in self.notes]
         doubts = [Text(f"warning: {warning}", style="yellow") for warning in self.warnings]
-        return Group(Text(title, style="bold"), Text(rows), figures, rates, methods, *remarks, *doubts)
+        return Group(
+            Text(title, style="bold"), Text(rows), figures, rates, methods, *pooled, *remarks, *doubts
+        )
 
     def render(self, console: Console | None = None) -> Group:
         """`summary`, printed too where a console is given."""
@@ -135,6 +143,27 @@ class EvaluationResult:
         if console is not None:
             console.print(tables)
         return tables
+
+
+def _one_threshold(pooled: Pooled) -> Table:
+    """False alarms and detections of every source at the threshold that the worst of them allows."""
+    from rich.table import Table
+
+    table = Table(
+        "source", "reals called fake", "method", "fakes caught",
+        title=f"{pooled.level}s of all sources together: AUC {pooled.auc:.3f}; called fake from "
+        f"{pooled.threshold:.4g}, for at most {pooled.wanted:.0%} of the reals of {pooled.decides}",
+    )  # fmt: skip
+    reals = {one.source: str(one) for one in pooled.reals}
+    fakes = [(one.source, one.method, str(one)) for one in pooled.fakes]
+    fakes += [(source, "-", "-") for source in reals if source not in pooled.caught]
+    for source, method, caught in sorted(fakes):
+        table.add_row(source, reals.get(source, "-"), method, caught)
+    caught_by_source = list(pooled.caught.values())
+    table.add_section()
+    mean, worst = float(np.mean(caught_by_source)), min(caught_by_source)
+    table.add_row("all", "", "", f"mean {mean:.1%}, worst source {worst:.1%}")
+    return table
 
 
 def plain(value: Any) -> Any:

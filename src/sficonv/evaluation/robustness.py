@@ -13,7 +13,7 @@ from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manif
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
 from sficonv.evaluation import bootstrap_intervals, compute_metrics, frame_to_video
-from sficonv.evaluation.damaged import Damage, Scorer, scored_cells
+from sficonv.evaluation.damaged import Damage, NamedDetector, scored_cells
 from sficonv.evaluation.evaluate import Split, rows_of
 from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
@@ -93,7 +93,7 @@ def robustness(
         )
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     files = {"A": weights} if weights_b is None else {"A": weights, "B": weights_b}
-    models = [Scorer.load(letter, file, where) for letter, file in files.items()]
+    models = [NamedDetector.load(letter, file, where) for letter, file in files.items()]
     damages = [Damage(CLEAN, 0)] + [Damage(kind, level) for kind in kinds for level in strengths]
     digest = manifest_hash(rows)
     folder = None if out is None else Path(out) / "scores"
@@ -177,7 +177,7 @@ def _cell(
 
 
 def _remarks(
-    models: list[Scorer], manifest: pd.DataFrame, rows: pd.DataFrame, split: str, data: str | Path
+    models: list[NamedDetector], manifest: pd.DataFrame, rows: pd.DataFrame, split: str, data: str | Path
 ) -> tuple[list[str], list[str]]:
     protocol = read_protocol(data)
     found: tuple[dict[str, None], dict[str, None]] = ({}, {})

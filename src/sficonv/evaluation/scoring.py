@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sficonv.card import Calibration
 from sficonv.datasets.clips import cut_into_clips, tracks_of
 from sficonv.datasets.crops import FaceCrops
 from sficonv.errors import DataError, SficonvError
 from sficonv.models.clips import pad_clips
 from sficonv.models.config import to_input
+from sficonv.models.inference import calibrated, mean_logits
 
 Predictor = Callable[[str], float]
 
@@ -51,7 +53,8 @@ def predict(
     batch_size: int = 32,
     device: str | torch.device | None = None,
     workers: int = 0,
-    temperature: float = 1.0,
+    calibration: Calibration | None = None,
+    mirror: bool = False,
 ) -> pd.DataFrame:
     """Score the face crops of a manifest.
 
@@ -65,19 +68,21 @@ def predict(
         batch_size: Crops per forward pass, at least one clip.
         device: Where to compute; the model is moved there. Default: where the model is.
         workers: Processes that decode crops; 0 decodes in this one.
-        temperature: Divides the logits, as the model card's calibration says.
+        calibration: From the model card; default: none, the scores are the network's own.
+        mirror: Average the logits over each crop and its mirror image, see
+            `sficonv.models.inference.asks_for_mirror`.
 
     Returns:
         `df` with `p_fake` and `error`. A crop that cannot be read has `p_fake` `nan` and the reason.
 
     Raises:
-        ValueError: If `batch_size` or `temperature` is not positive.
+        ValueError: If `batch_size` is not positive.
 
     Example:
         >>> scores = predict(model, read_manifest("prepared"), "prepared")  # doctest: +SKIP
     """
-    if batch_size < 1 or temperature <= 0:
-        raise ValueError(f"batch_size and temperature must be positive, got {batch_size} and {temperature}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
     from rich.console import Console
     from rich.progress import Progress
 
@@ -105,9 +110,12 @@ def predict(
                     errors[index] = error
                 if good := {index: image.to(place) for index, image, _ in batch if image is not None}:
                     x = _batch(list(good.values()), model.config)
-                    logits = model(x) if frames == 1 else _clip_logits(model, x, clip_of[list(good)])
-                    probabilities = (logits.double() / temperature).softmax(dim=1)[:, 1]
-                    scores[list(good)] = probabilities.cpu().numpy()
+                    if frames == 1:
+                        logits = mean_logits(model, x, mirror=mirror)
+                    else:
+                        logits = _clip_logits(model, x, clip_of[list(good)])
+                    found = calibrated(logits.double(), calibration or Calibration())
+                    scores[list(good)] = found.cpu().numpy()
     finally:
         for module, mode in modes:  # parents come first, so every module ends in its own mode
             module.train(mode)

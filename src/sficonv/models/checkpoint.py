@@ -6,7 +6,6 @@ Nothing here unpickles: a weights file can hold tensors only, and the card is pl
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +28,6 @@ from sficonv.models.registry import create_model
 
 FORMAT = "sficonv/1"
 DEFAULT = "default"
-DEFAULT_BAND = (0.35, 0.65)
 
 
 def default_weights() -> Path:
@@ -225,36 +223,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise WeightsError(f"{path}: holds no state dict")
     return loaded
-
-
-def read_calibration(card: dict[str, Any]) -> tuple[float, tuple[float, float]]:
-    """Temperature and uncertain band of a model card.
-
-    Args:
-        card: From `read_card`; `calibration.temperature` (logits are divided by it) defaults to 1,
-            `calibration.uncertain` to `DEFAULT_BAND`.
-
-    Returns:
-        The temperature, and the band `(lo, hi)` of P(fake) in which no verdict is given.
-
-    Raises:
-        WeightsError: If they make no sense.
-
-    Example:
-        >>> read_calibration({"calibration": {"temperature": 2}})
-        (2.0, (0.35, 0.65))
-    """
-    calibration = card.get("calibration") or {}
-    try:
-        temperature, edges = calibration.get("temperature", 1.0), calibration.get("uncertain", DEFAULT_BAND)
-        low, high = edges
-    except (AttributeError, TypeError, ValueError) as error:
-        raise WeightsError(f"the model card's calibration cannot be read: {calibration!r}") from error
-    if not all(type(value) in (int, float) for value in (temperature, low, high)):  # a bool is an int too
-        raise WeightsError(f"the model card's calibration cannot be read: {calibration!r}")
-    if not (0 < temperature < math.inf and 0 <= low <= high <= 1):
-        raise WeightsError(f"the model card's calibration makes no sense: {calibration!r}")
-    return float(temperature), (float(low), float(high))
 
 
 def _preprocessing(path: Path, card: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From a model and a batch to P(fake): the one place for views and temperature.
+"""From a model and a batch to P(fake): the one place for views and calibration.
 
 The detector, the evaluation and the exported graph all come here, so that a model card means the same
 everywhere.
@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sficonv.card import Calibration
 from sficonv.errors import WeightsError
 
 ORIGINAL, MIRRORED = "original", "mirrored"
@@ -55,13 +56,20 @@ def mean_logits(model: nn.Module, x: Tensor, *, mirror: bool) -> Tensor:
     return (logits + model(x.flip(-1))) / 2 if mirror else logits
 
 
-def p_fake(model: nn.Module, x: Tensor, *, temperature: float = 1.0, mirror: bool = False) -> Tensor:
+def calibrated(logits: Tensor, calibration: Calibration) -> Tensor:
+    """P(fake) `(B,)` of logits `(B, 2)`, as the model card's calibration says."""
+    return calibration.apply(logits[:, 1] - logits[:, 0]).sigmoid()
+
+
+def p_fake(
+    model: nn.Module, x: Tensor, *, calibration: Calibration | None = None, mirror: bool = False
+) -> Tensor:
     """P(fake) of a batch, calibrated.
 
     Args:
         model: Maps `(B, 3, H, W)` to logits `(B, 2)`.
         x: Normalised crops `(B, 3, H, W)`, from `to_input`.
-        temperature: Divides the logits, after the mean.
+        calibration: From the model card, for the logits after the mean; default: none.
         mirror: Average the logits over the crop and its mirror image, see `asks_for_mirror`.
 
     Returns:
@@ -74,4 +82,4 @@ def p_fake(model: nn.Module, x: Tensor, *, temperature: float = 1.0, mirror: boo
         torch.Size([3])
     """
     logits = mean_logits(model, x, mirror=mirror).double()
-    return (logits / temperature).softmax(dim=1)[:, 1]
+    return calibrated(logits, calibration or Calibration())

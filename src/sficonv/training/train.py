@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from sficonv.card import DEFAULT_BAND
 from sficonv.datasets.masks import MASK
 from sficonv.models import ModelConfig, create_model, load_weights, read_card, save_weights
 from sficonv.models.losses import HasLosses, uses_domains
@@ -296,7 +297,7 @@ def _card(
             "warnings": data.warnings,
         },
         "metrics": {name: float(row[name]) for name in names},
-        "calibration": {"temperature": 1.0, "uncertain": [0.4, 0.6]},
+        "calibration": {"temperature": 1.0, "uncertain": list(DEFAULT_BAND)},
         "versions": {
             name: version(name) for name in ("sficonv", "torch", "torchvision", "timm", "lightning")
         },

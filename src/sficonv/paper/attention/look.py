@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sficonv.attention.maps import forgery_attention, grad_cam
-from sficonv.models.checkpoint import read_calibration
+from sficonv.card import read_calibration
 from sficonv.models.config import to_input
+from sficonv.models.inference import asks_for_mirror, p_fake
 from sficonv.paper.attention.fakes import Fake
 
 KINDS = ("FAM", "Grad-CAM")
@@ -58,7 +59,7 @@ def look(
     Raises:
         ValueError: The model has no feature map that Grad-CAM could show.
     """
-    temperature, _ = read_calibration(card)
+    calibration, mirror = read_calibration(card), asks_for_mirror(card)
     model.to(device)
     maps: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
     scores: list[np.ndarray] = []
@@ -66,7 +67,7 @@ def look(
         batch = fakes[start : start + batch_size]
         x = torch.cat([to_input(fake.image[None].to(device), model.config) for fake in batch])  # type: ignore[arg-type]
         with torch.inference_mode():
-            scores.append((model(x).double() / temperature).softmax(dim=1)[:, 1].cpu().numpy())
+            scores.append(p_fake(model, x, calibration=calibration, mirror=mirror).cpu().numpy())
         for kind, found in zip(KINDS, (forgery_attention(model, x), grad_cam(model, x)), strict=True):
             maps[kind].append(_resize(found, side).cpu())
     return Looked(label, {kind: torch.cat(parts) for kind, parts in maps.items()}, np.concatenate(scores))
