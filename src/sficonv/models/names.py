@@ -5,6 +5,9 @@ VANILLA = (
     *("mobilenetv1", "efficientnet_lite0", "xception"),
 )
 """Backbones; each has an `sfic_*` form."""
-RIVALS = ("amtennet", "f3net", "m2tr", "meso_inception4", "multitask", "spsl", "srm")
+RIVALS = (
+    *("amtennet", "f3net", "face_xray", "gocnet", "m2tr", "madd", "meso_inception4"),
+    *("multitask", "smil", "spsl", "srm"),
+)
 """Comparison detectors."""
 NAMES = (*VANILLA, *(f"sfic_{name}" for name in (*VANILLA, "f3net", "spsl")), *RIVALS)

@@ -34,8 +34,9 @@ def perceptual_hash(crop: np.ndarray) -> str:
         16 hexadecimal digits; the Hamming distance of two hashes tells how alike the pictures are.
 
     Example:
-        >>> perceptual_hash(np.arange(1024, dtype=np.uint8).reshape(32, 32))[:2]
-        '8c'
+        >>> ramp = np.linspace(0, 255, 1024).astype(np.uint8).reshape(32, 32)
+        >>> perceptual_hash(ramp) == perceptual_hash(ramp + 0)
+        True
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) if crop.ndim == 3 else crop
     small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -95,7 +95,7 @@ def reproduce(
         DataError: If data is missing; the message lists what.
 
     Example:
-        >>> reproduce("complexity").rows[0].network
+        >>> reproduce("complexity").rows[0].network  # doctest: +SKIP
         'ResNet26'
         >>> reproduce("table3", data="prepared", protocol="official")  # doctest: +SKIP
     """
