@@ -5,8 +5,10 @@ from sficonv.models.checkpoint import load_weights, read_card, save_weights
 from sficonv.models.config import ModelConfig, to_input
 from sficonv.models.registry import create_model, list_models, register_model
 from sficonv.models.rivals import amtennet as amtennet
+from sficonv.models.rivals import dcl as dcl
 from sficonv.models.rivals import f3net as f3net
 from sficonv.models.rivals import gocnet as gocnet
+from sficonv.models.rivals import ltw as ltw
 from sficonv.models.rivals import m2tr as m2tr
 from sficonv.models.rivals import madd as madd
 from sficonv.models.rivals import mesonet as mesonet
