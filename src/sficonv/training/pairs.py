@@ -248,7 +248,7 @@ class PairMaker:
         self.unrelated_weights = self._tensor(np.array(weights, np.float64))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        return torch.tensor(values).to(self.device)
 
 
 def _found(real: Tensor, fake: Tensor) -> Forged:
