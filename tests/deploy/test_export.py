@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -123,6 +124,41 @@ def test_what_the_file_says_of_itself(small, exported):
     written = {p.name for p in result.path.parent.iterdir()}
     names = ("detector.onnx", "detector.xml")
     assert written == {*names, *(f"{name}.json" for name in names), "detector.bin"}
+
+
+def test_the_contract_of_exported_files(exported):
+    """Names, types, shapes and version that programs around an exported file rely on."""
+    import onnx
+    import openvino
+
+    graph = onnx.load(exported[".onnx"].path).graph
+    (faces,), (p_fake,) = graph.input, graph.output
+
+    def read(value):
+        tensor = value.type.tensor_type
+        shape = [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
+        return value.name, onnx.TensorProto.DataType.Name(tensor.elem_type), shape
+
+    assert read(faces) == ("faces", "UINT8", ["batch", 64, 64, 3])
+    assert read(p_fake) == ("p_fake", "FLOAT", ["batch"])
+    symbols = {axis.dim_param for v in graph.value_info for axis in v.type.tensor_type.shape.dim}
+    assert not any(re.search(r"\bs\d+\b", symbol) for symbol in symbols)
+
+    model = openvino.Core().read_model(exported[".xml"].path)
+    (source,), (target,) = model.inputs, model.outputs
+    assert (source.get_names(), source.element_type.get_type_name()) == ({"faces"}, "u8")
+    assert str(source.partial_shape) == "[?,64,64,3]"
+    assert (target.get_names(), target.element_type.get_type_name()) == ({"p_fake"}, "f32")
+    assert target.partial_shape.rank.get_length() == 1
+
+    for suffix in exported:
+        metadata = open_exported(exported[suffix].path).metadata
+        assert metadata["format"] == "sficonv-export/1"
+        assert metadata["input"] == {
+            "name": "faces", "type": "uint8", "shape": [None, 64, 64, 3], "colour": "RGB",
+        }  # fmt: skip
+        assert metadata["output"]["name"] == "p_fake"
+        assert metadata["views"] == ["original"]
 
 
 def test_nothing_is_written_where_scores_differ(small, tmp_path, monkeypatch):

@@ -3,14 +3,16 @@ import json
 import pandas as pd
 import pytest
 
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.parquet import scan_to_parquet
 from sficonv.detect.scan import scan
 
 
 def test_one_row_per_file(media, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    summary = scan_to_parquet([media, tmp_path / "text.jpg"], tmp_path / "scan.parquet", every=1.0)
-    rows = pd.read_parquet(tmp_path / "scan.parquet")
+    out, options = tmp_path / "scan.parquet", ScanOptions(every=1.0)
+    summary = scan_to_parquet([media, tmp_path / "text.jpg"], out, options)
+    rows = pd.read_parquet(out)
     expected = [r.to_dict() for r in scan([media, tmp_path / "text.jpg"], every=1.0)]
     assert list(rows["path"]) == [r["path"] for r in expected]
     assert list(rows["verdict"]) == [r["verdict"] for r in expected]
@@ -36,10 +38,10 @@ def test_on_a_cluster_the_rows_are_the_same(media, tmp_path):
     paths = [media, tmp_path / "text.jpg"]
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        scan_to_parquet(paths, tmp_path / "ray.parquet", engine="ray", every=1.0)
+        scan_to_parquet(paths, tmp_path / "ray.parquet", ScanOptions(every=1.0), engine="ray")
     finally:
         ray.shutdown()
-    scan_to_parquet(paths, tmp_path / "local.parquet", every=1.0)
+    scan_to_parquet(paths, tmp_path / "local.parquet", ScanOptions(every=1.0))
     found, expected = (
         pd.read_parquet(tmp_path / name).sort_values("path", ignore_index=True)
         for name in ("ray.parquet", "local.parquet")

@@ -83,6 +83,8 @@ def test_a_clear_case_has_no_notes():
         ),
         (notes(faces(0, [0.9] * 5), faces(1, [0.1] * 5)), "2 people were judged"),
         (notes(faces(0, [0.9] * 2)), "in only 2 of 5 sampled frames"),
+        (notes(faces(0, [0.9] * 2), frames_sampled=2), "only 2 frames were looked at"),
+        (notes(faces(0, [0.9]), frames_sampled=1), "only one frame was looked at"),
         (notes(faces(0, [0.9] * 5), frames_sampled=20), "in 5 of 20 sampled frames"),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -79,26 +79,17 @@ def _run(argv: list[str]) -> int:
     signature = read_signature(verb.function)
     parser = make_parser(name, verb, signature)
     given = parse(parser, words)
-    as_json, csv = given.pop("json"), given.pop("csv", None)
-    if csv is not None and not str(csv).lower().endswith(".csv"):
-        parser.error(f"--csv writes a CSV file: give it a name that ends in .csv, not {csv!r}")
-    if csv is not None and given.get("parquet") is not None:
-        parser.error("--csv and --parquet are two ways to write the same: give one of them")
+    as_json = given.pop("json")
     check(verb, given)
     called_with = arguments(given, signature)
     module, _, attribute = verb.function.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), attribute)
-    with ExitStack() as stack:
-        if csv is not None:
-            from sficonv.detect.tables import reserved
-
-            stack.enter_context(reserved(csv))
-        # Standard output belongs to the answer: whatever a dependency prints must not mix with it.
-        with redirect_stdout(sys.stderr):
-            answer = function(**called_with)
-        if verb.together and not _is_first():
-            return DONE
-        return _show(answer, as_json=as_json, csv=csv, options={**given, "csv": csv})
+    # Standard output belongs to the answer: whatever a dependency prints must not mix with it.
+    with redirect_stdout(sys.stderr):
+        answer = function(**called_with)
+    if verb.together and not _is_first():
+        return DONE
+    return _show(answer, as_json=as_json, options=given)
 
 
 def _is_first() -> bool:
@@ -107,13 +98,9 @@ def _is_first() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def _show(answer: Any, *, as_json: bool, csv: str | None, options: dict[str, Any]) -> int:
+def _show(answer: Any, *, as_json: bool, options: dict[str, Any]) -> int:
     from sficonv.cli import output
 
-    if csv is not None:
-        from sficonv.detect.tables import write_csv
-
-        write_csv(answer, csv)
     if as_json:
         print(output.to_json(answer))
     else:

@@ -75,10 +75,6 @@ def make_parser(name: str, verb: Verb, signature: Signature) -> Parser:
     parser.options, parser.metavars = signature.options, {verb.positional: verb.metavar}
     for option in signature.options:
         _add(parser, option, verb)
-    if verb.csv:
-        parser.add_argument(
-            "--csv", type=str | None, metavar="FILE", help="Write one row per file to this CSV."
-        )
     parser.add_argument("-h", "--help", action="help", help="Show this help.")
     parser.add_argument("--json", action="store_true", help="Print the answer as JSON, and nothing else.")
     parser.add_argument("--config", action="config", help="YAML file with options of the same names.")

@@ -20,7 +20,6 @@ class Verb:
         weights: Arguments that name weights: a file, "default", or a repository of the Hugging Face Hub.
         models: Arguments that name a built-in detector.
         needs: Extras it cannot do without; `"engine=ray: ray"` is one that the value of an option asks for.
-        csv: Whether `--csv FILE` is offered.
         together: Whether several processes may do it together; only the first of them then prints the answer.
     """
 
@@ -34,7 +33,6 @@ class Verb:
     weights: tuple[str, ...] = ("weights",)
     models: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    csv: bool = False
     together: bool = False
 
 
@@ -48,7 +46,6 @@ VERBS = {
         metavar="PATH",
         reads=("paths",),
         needs=("engine=ray: ray",),
-        csv=True,
     ),
     "serve": Verb(
         "sficonv.service.command:serve",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from rich.console import Console
 from sficonv.deploy import onnx, openvino
 from sficonv.errors import DataError, SficonvError
 from sficonv.exported import FORMAT, open_exported, require
+from sficonv.files import naming, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +116,7 @@ def export(
         held_out = np.arange(len(chosen)) % 4 == 3
         images, crops = chosen[held_out], chosen[~held_out]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".sficonv-export-") as folder:
+    with naming(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".sficonv-export-") as folder:
         made = Path(folder) / out.name
         metadata = describe(detector, precision)
         with _patience(f"exporting {detector.name}", precision):
@@ -138,7 +138,7 @@ def export(
             max_difference=float(differences.max()),
             mean_difference=float(differences.mean()),
         )
-        beside = metadata | {"file": {**asdict(result), "path": out.name, "sha256": _sha256(made)}}
+        beside = metadata | {"file": {**asdict(result), "path": out.name, "sha256": sha256_of(made)}}
         text = json.dumps(beside, indent=2, default=str) + "\n"
         Path(folder, f"{out.name}.json").write_text(text, encoding="utf-8")
         for file in Path(folder).iterdir():
@@ -279,9 +279,9 @@ def describe(detector: Detector, precision: Precision) -> dict[str, Any]:
         "format": FORMAT,
         "input": {"name": "faces", "type": "uint8", "shape": [None, side, side, 3], "colour": "RGB"},
         "output": {"name": "p_fake", "type": "float32", "shape": [None], "meaning": "P(fake), calibrated"},
-        "views": ["original", "mirrored"] if detector.torch.mirror else ["original"],
+        "views": list(detector.classifier.views),
         "precision": precision,
-        "weights_sha256": _sha256(detector.weights),
+        "weights_sha256": sha256_of(detector.weights),
         "versions": {name: _version(name) for name in VERSIONS_OF},
         "card": detector.card,
     }
@@ -292,8 +292,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.export import ExportedProgram
 from sficonv.deploy.half import is_weight, to_half
 from sficonv.exported import METADATA_KEY, require
 
+BATCH = "batch"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # torch's exporter needs onnxscript
 
 
@@ -43,11 +45,23 @@ def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> 
         )
     assert converted is not None
     model = converted.model_proto
+    _name_batch(model)
     model.metadata_props.add(key=METADATA_KEY, value=metadata)
     if half:
         _halve(model)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _name_batch(model: Any) -> None:
+    """Call the free axis "batch": the exporter numbers its symbols (`s27`)."""
+    (faces,) = model.graph.input
+    symbol = faces.type.tensor_type.shape.dim[0].dim_param
+    for value in (faces, *model.graph.output, *model.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            # other axes are written in terms of it, such as "2*s27"
+            if axis.HasField("dim_param"):
+                axis.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", BATCH, axis.dim_param)
 
 
 def _halve(model: Any) -> None:

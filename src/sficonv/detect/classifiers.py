@@ -28,12 +28,14 @@ class FaceClassifier(Protocol):
         card: Its model card.
         image_size: Side of what the network reads, in pixels.
         largest_batch: Most crops that one call should be given; `None` for any number.
+        views: What the scores are averaged over: `("original",)`, or with `"mirrored"`.
     """
 
     name: str
     card: dict[str, Any]
     image_size: int
     largest_batch: int | None
+    views: tuple[str, ...]
 
     def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
         """Calibrated P(fake) of crops, RGB `uint8` `(H, W, 3)` of any size: `float64` `(len(crops),)`."""
@@ -74,6 +76,7 @@ class TorchClassifier:
         self.image_size: int = self.config.image_size
         self.calibration = read_calibration(card)
         self.mirror = mirror and asks_for_mirror(card)
+        self.views = ("original", "mirrored") if self.mirror else ("original",)
         on_cpu = self.device.type == "cpu"
         self.largest_batch = CPU_BATCH if on_cpu else None
         self.fast_model: nn.Module = _folded(self.model) if fold and on_cpu else self.model
@@ -134,6 +137,7 @@ class ExportedClassifier:
             raise ValueError(
                 f"{path}: averages over the mirror image inside the file; export it again with --no-mirror"
             )
+        self.views = ("original", "mirrored") if self.exported.mirrored else ("original",)
         self.card = self.exported.card
         self.name = str(self.card["model"])
         self.image_size = int(self.card["image_size"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
-from sficonv.detect.reading import Paths, find_files
+from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import ScanResult
 from sficonv.errors import SficonvError
 
@@ -18,7 +18,7 @@ FILES_PER_TASK = 16
 
 
 def scan_on_ray(
-    paths: Paths,
+    files: Iterable[SourceFile],
     options: ScanOptions | None = None,
     *,
     address: str | None = None,
@@ -26,11 +26,11 @@ def scan_on_ray(
 ) -> Iterator[ScanResult]:
     """`Detector.iter_scan` on a Ray cluster; results come in the order in which they are finished.
 
-    Every machine needs sficonv and must see the files under the same paths. A file that crashes its worker
-    gives the verdict "error"; the files that were with it are scanned again.
+    Every machine needs sficonv and must see the files under the same paths. A file that kills its worker
+    twice gives the verdict "error"; the files that were with it are scanned again.
 
     Args:
-        paths: As for `scan`.
+        files: From `reading.find_files`.
         address: Of the cluster, as `ray.init` takes it; `None`: a cluster that this program has joined, else
             one on this machine that ends with the scan.
         options: What of the files is looked at.
@@ -41,7 +41,7 @@ def scan_on_ray(
         WeightsError: If the weights cannot be used.
 
     Example:
-        >>> for result in scan_on_ray("inbox/", ScanOptions(every=1.0), address="auto"):  # doctest: +SKIP
+        >>> for result in scan_on_ray(find_files("inbox/"), address="auto"):  # doctest: +SKIP
         ...     print(result.path, result.verdict)
     """
     try:
@@ -63,11 +63,12 @@ def scan_on_ray(
         workers = gpus or max(1, int(cluster.get("CPU", 1)) - 1)
         scanner: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(_Scanner)
         idle = [scanner.remote(options or ScanOptions(), loading) for _ in range(workers)]
-        files = (str(file.path) for file in find_files(paths))
+        names = (str(file.path) for file in files)
         alone: list[str] = []  # of tasks that crashed, to find out which file it was
+        suspects: set[str] = set()
         flying: dict[Any, tuple[Any, list[str]]] = {}
         while True:
-            while idle and (task := [alone.pop()] if alone else list(islice(files, FILES_PER_TASK))):
+            while idle and (task := [alone.pop()] if alone else list(islice(names, FILES_PER_TASK))):
                 worker = idle.pop()
                 flying[worker.scan.remote(task)] = worker, task
             if not flying:
@@ -80,6 +81,9 @@ def scan_on_ray(
                 except (ActorDiedError, ActorUnavailableError):
                     if len(task) > 1:
                         alone += task
+                    elif task[0] not in suspects:  # something else may have killed the worker
+                        suspects.add(task[0])
+                        alone += task
                     else:
                         yield _crashed(task[0])
                 except RayTaskError as error:
@@ -90,7 +94,7 @@ def scan_on_ray(
 
 
 def _crashed(path: str) -> ScanResult:
-    text = f"{path}: the decoder crashed on this file (or memory ran out)"
+    text = f"{path}: the process that read this file died twice (a decoder crashed, or memory ran out)"
     return ScanResult(Path(path), None, None, "error", error=text)
 
 

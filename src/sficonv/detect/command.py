@@ -22,6 +22,7 @@ def scan_command(
     mirror: bool = True,
     device: str | None = None,
     report: str | Path | None = None,
+    csv: str | Path | None = None,
     annotate: str | Path | None = None,
     parquet: str | Path | None = None,
     engine: Engine = "local",
@@ -46,10 +47,12 @@ def scan_command(
             is faster, and its scores are not those that the card's figures were measured with.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
         report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
+        csv: Write one row per file to this CSV file as each is judged. A scan that is killed leaves its rows,
+            and the same command goes on where it stopped.
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
-        parquet: Write one row per file to this file as it comes, and print only the counts; for any number
-            of files.
+        parquet: Write one row per file to this Parquet file and print only the counts; for any number of
+            files. A scan that is killed goes on where it stopped, as with csv.
         engine: "local", or "ray" to spread the files over a Ray cluster (needs parquet).
         address: Of the Ray cluster; by default one on this machine.
 
@@ -66,7 +69,9 @@ def scan_command(
     if parquet is not None:
         if report is not None or annotate is not None:
             raise ValueError("parquet is for any number of files: report and annotate do not go with it")
+        if csv is not None:
+            raise ValueError("csv and parquet are two ways to write the same: give one of them")
         return scan_to_parquet(paths, parquet, options, engine=engine, address=address, **loading)
     if engine != "local" or address is not None:
         raise ValueError("engine and address are for scans of many files: name the output with parquet")
-    return scan(paths, options, detector=Detector(**loading), report=report, annotate=annotate)
+    return scan(paths, options, detector=Detector(**loading), report=report, csv=csv, annotate=annotate)

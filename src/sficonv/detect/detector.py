@@ -18,6 +18,8 @@ from sficonv.detect.reading import OnProgress
 from sficonv.detect.results import ScanResult, ScanResults, Verdict
 from sficonv.detect.scanning import scan_files
 from sficonv.errors import WeightsError
+from sficonv.files import sha256_of
+from sficonv.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +101,15 @@ class Detector:
     def name(self) -> str:
         """The model's name, for example `"sfic_efficientnet_lite0"`."""
         return self.classifier.name
+
+    def identity(self) -> dict[str, Any]:
+        """What its scores depend on, to tell whether two scans would give the same."""
+        return {
+            "sficonv": __version__,
+            "model": self.name,
+            "weights_sha256": sha256_of(self.weights) if self.weights else None,
+            "views": self.classifier.views,
+        }
 
     @property
     def limits(self) -> tuple[str, ...]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sficonv.detect.cluster import scan_on_ray
 from sficonv.detect.detector import Detector
+from sficonv.detect.journal import Journal
 from sficonv.detect.options import ScanOptions
-from sficonv.detect.reading import Paths
+from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.results import ScanResult
+from sficonv.detect.scanning import scan_files
 from sficonv.detect.tables import reserved
+from sficonv.files import atomic_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +65,11 @@ def scan_to_parquet(
     address: str | None = None,
     **loading: Any,
 ) -> ScanSummary:
-    """Scan files and write one row per file, as it comes; nothing is held in memory.
+    """Scan files and write one row per file; nothing is held in memory.
+
+    Each result is on disk as it comes, in `<out>.part` (JSON Lines, readable at any moment); the Parquet file
+    is made of it at the end, and also when the scan is interrupted. The same call then goes on where it
+    stopped.
 
     Columns: those of `sficonv scan --csv`, and `tracks` and `faces` as JSON text.
 
@@ -77,14 +84,12 @@ def scan_to_parquet(
     Raises:
         ValueError: If an option makes no sense.
         WeightsError: If the weights cannot be used.
-        SficonvError: If Ray is not installed.
+        SficonvError: If Ray is not installed, or another scan is writing the same file.
 
     Example:
         >>> scan_to_parquet("inbox/", "scan.parquet").verdicts["fake"]  # doctest: +SKIP
         3
     """
-    import pyarrow.parquet as pq
-
     if engine not in ("local", "ray"):
         raise ValueError(f"engine must be 'local' or 'ray', got {engine!r}")
     out = Path(out)
@@ -95,14 +100,28 @@ def scan_to_parquet(
     options = options or ScanOptions()
     summary = ScanSummary(out)
     with reserved(out):
-        if engine == "ray":
-            found = scan_on_ray(paths, options, address=address, **loading)
-        else:
-            found = Detector(**loading).iter_scan(paths, options)
-        with pq.ParquetWriter(out, _schema()) as writer:
-            for table in _tables(map(_row, _counted(found, summary))):
-                writer.write_table(table)
+        detector = Detector(**loading) if engine == "local" else None
+        made_by = detector.identity() if detector else {"detector": loading}
+        with Journal(out, made_by | {"options": asdict(options)}) as journal:
+            files = journal.left(find_files(paths))
+            if detector:
+                found = scan_files(files, detector, options)
+            else:
+                found = scan_on_ray(files, options, address=address, **loading)
+            try:
+                for _ in journal.record(found):
+                    pass
+            finally:  # also of an interrupted scan: what is there can be read
+                _write(_counted(journal.results(), summary), out)
     return summary
+
+
+def _write(results: Iterable[ScanResult], out: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with atomic_file(out) as file, pq.ParquetWriter(file, _schema()) as writer:
+        for table in _tables(map(_row, results)):
+            writer.write_table(table)
 
 
 def _row(result: ScanResult) -> dict[str, Any]:

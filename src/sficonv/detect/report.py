@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.pictures import Pictures, draw
 from sficonv.detect.results import ScanResult
-from sficonv.files import atomic_file
+from sficonv.files import atomic_file, sha256_of
 from sficonv.pages import jpeg_uri, page_template, read_script
 from sficonv.version import __version__
 
@@ -221,9 +220,6 @@ def _size(path: Path) -> int | None:
 
 def _sha256(path: Path | None) -> str | None:
     try:
-        if path is None or not path.is_file():
-            return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path) if path is not None and path.is_file() else None
     except (OSError, ValueError):
         return None

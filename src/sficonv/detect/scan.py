@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sficonv.detect.annotate import AnnotatedCopies
 from sficonv.detect.detector import Detector
 from sficonv.detect.inputs import Sources, sources_of
+from sficonv.detect.journal import Journal
 from sficonv.detect.options import ScanOptions
+from sficonv.detect.pictures import Pictures, draw
 from sficonv.detect.progress import file_progress
-from sficonv.detect.reading import OnProgress
+from sficonv.detect.reading import OnProgress, SourceFile
 from sficonv.detect.report import write_report
 from sficonv.detect.results import ScanResult, ScanResults
 from sficonv.detect.scanning import scan_files
-from sficonv.detect.tables import reserved
+from sficonv.detect.tables import append_csv, reserved, write_csv
 
 
 def scan(
@@ -26,6 +30,7 @@ def scan(
     *,
     detector: str | Path | Detector = "default",
     report: str | Path | None = None,
+    csv: str | Path | None = None,
     annotate: str | Path | None = None,
     **changes: Any,
 ) -> ScanResults:
@@ -47,6 +52,8 @@ def scan(
         options: What of the files is looked at.
         detector: A loaded detector, or what `Detector` is to load. Load it once if you scan more than once.
         report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
+        csv: Write one row per file to this CSV as each is judged. A scan that is killed leaves its rows, and
+            the same call goes on where it stopped (by the file `<csv>.part`, which goes once all is done).
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
         **changes: Single fields of `options`, such as `every=1.0`.
@@ -57,7 +64,8 @@ def scan(
     Raises:
         WeightsError: If the weights cannot be used.
         ValueError: If an option makes no sense, or an array is no image.
-        OSError: If the report cannot be written; found out before the work.
+        OSError: If the report or the table cannot be written; found out before the work.
+        SficonvError: If another scan is writing the same table.
 
     Example:
         >>> results = scan(["holiday.jpg", "clip.mp4"])  # doctest: +SKIP
@@ -66,25 +74,43 @@ def scan(
         >>> results.to_pandas().query("verdict == 'fake'")  # doctest: +SKIP
     """
     options = replace(options or ScanOptions(), **changes)
-    target = _report_path(report)
-    with reserved(target) if target else nullcontext():
+    page = _named(report, ("html", "htm"), "the report is an HTML file")
+    table = _named(csv, ("csv",), "csv is a CSV file")
+    with ExitStack() as stack:
+        for path in filter(None, (page, table)):
+            stack.enter_context(reserved(path))
         detector = _loaded(detector)
         files = list(sources_of(sources))
         copies = AnnotatedCopies(annotate, files) if annotate is not None else None
-        with file_progress(len(files), "scanning") as on_progress:
-            found = scan_files(
-                files, detector, options, evidence=target is not None, on_progress=on_progress
-            )
-            results = ScanResults(
-                found if target is None else write_report(found, target, detector, options=options)
-            )
-        results.caution = detector.known_weakness
-        if copies is not None:
-            with file_progress(len(files), "annotating") as on_progress:
-                for result in results:
-                    copies.write(result, detector.band)
-                    on_progress(result.path, 1.0)
-        return results
+        progress = stack.enter_context(file_progress(len(files), "scanning"))
+        judge = partial(scan_files, judge=detector, options=options, evidence=page is not None)
+        found, earlier = judge(files, on_progress=progress), []
+        if table is not None:
+            made_by = detector.identity() | {"options": asdict(options)}
+            journal = stack.enter_context(Journal(table, made_by))
+            earlier = _among(journal.results(), files)
+            found = judge(journal.left(files), on_progress=progress)
+            found = append_csv(chain(earlier, journal.record(found)), table)
+        if page is not None:
+
+            def draw_again(result: ScanResult, detector: Detector) -> Pictures:
+                """The pictures of a file that an interrupted scan has judged are not kept."""
+                if result.faces and not result.evidence:
+                    (result,) = judge([SourceFile(result.path)])
+                return draw(result, detector)
+
+            found = iter(write_report(found, page, detector, options=options, draw=draw_again))
+        results = ScanResults(found)
+        if table is not None and earlier:
+            results = ScanResults(_among(results, files))
+            write_csv(results, table)
+    results.caution = detector.known_weakness
+    if copies is not None:
+        with file_progress(len(files), "annotating") as on_progress:
+            for result in results:
+                copies.write(result, detector.band)
+                on_progress(result.path, 1.0)
+    return results
 
 
 def iter_scan(
@@ -116,17 +142,23 @@ def iter_scan(
     return _loaded(detector).iter_scan(sources, options, evidence=evidence, on_progress=on_progress)
 
 
+def _among(results: Iterable[ScanResult], files: Sequence[SourceFile]) -> list[ScanResult]:
+    """The results of `files`, in their order."""
+    order = {file.path: number for number, file in enumerate(files)}
+    return sorted((r for r in results if r.path in order), key=lambda r: order[r.path])
+
+
 def _loaded(detector: str | Path | Detector) -> Detector:
     return detector if isinstance(detector, Detector) else Detector(detector)
 
 
-def _report_path(report: str | Path | None) -> Path | None:
+def _named(path: str | Path | None, suffixes: tuple[str, ...], what: str) -> Path | None:
     """Refuse before the work what would fail after it, or would overwrite somebody's photograph."""
-    if report is None:
+    if path is None:
         return None
-    path = Path(report)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"the report is an HTML file: give it a name that ends in .html, not {str(path)!r}")
+    path = Path(path)
+    if path.suffix.lower().lstrip(".") not in suffixes:
+        raise ValueError(f"{what}: give it a name that ends in .{suffixes[0]}, not {str(path)!r}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name the report's file")
+        raise ValueError(f"{path} is a folder; name a file")
     return path

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sficonv.detect.results import COLUMNS, ScanResult, table_row
+from sficonv.files import atomic_file
 
 
 def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
@@ -25,11 +26,26 @@ def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
         'a.jpg,image,no_face,,0,0,0,,,'
     """
     path = Path(path)
+    with atomic_file(path) as file:
+        for _ in append_csv(results, file):
+            pass
+    return path
+
+
+def append_csv(results: Iterable[ScanResult], path: Path) -> Iterator[ScanResult]:
+    """Pass results on, each after its row is in the file; what the file held is replaced.
+
+    Args:
+        results: Of a scan, as they come.
+        path: The file to write; it can be read at any moment.
+    """
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(map(_cells, results))
-    return path
+        for result in results:
+            writer.writerow(_cells(result))
+            file.flush()
+            yield result
 
 
 @contextmanager

@@ -104,7 +104,10 @@ def reasons_for_doubt(
         )
     if video:
         seen_in = len({f.frame for f in faces})
-        if seen_in < MIN_FRAMES:
+        if frames_sampled < MIN_FRAMES:
+            frames = "one frame was" if frames_sampled == 1 else f"{frames_sampled} frames were"
+            notes.append(f"only {frames} looked at: too few to average over")
+        elif seen_in < MIN_FRAMES:
             notes.append(f"a face was found in only {seen_in} of {frames_sampled} sampled frames")
         elif seen_in < frames_sampled / 2:
             notes.append(
