@@ -8,9 +8,11 @@ from sficonv.models.rivals import amtennet as amtennet
 from sficonv.models.rivals import dcl as dcl
 from sficonv.models.rivals import f3net as f3net
 from sficonv.models.rivals import gocnet as gocnet
+from sficonv.models.rivals import ldfnet as ldfnet
 from sficonv.models.rivals import ltw as ltw
 from sficonv.models.rivals import m2tr as m2tr
 from sficonv.models.rivals import madd as madd
+from sficonv.models.rivals import mclcr as mclcr
 from sficonv.models.rivals import mesonet as mesonet
 from sficonv.models.rivals import multitask as multitask
 from sficonv.models.rivals import smil as smil
