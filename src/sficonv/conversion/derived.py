@@ -13,7 +13,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from sficonv.conversion.layout import Layout
-from sficonv.nn.norm import SFIBatchNorm2d
+from sficonv.nn.norm import Parts, SFIBatchNorm2d
 from sficonv.nn.sficonv import SFIConv2d
 
 _PLAIN = (nn.Conv2d, Conv2dSame)
@@ -114,9 +114,13 @@ class ScatteredBatchNorm2d(SFIBatchNorm2d):
         """Tell which channels of the parameters belong to which branch."""
         self.register_buffer("order", torch.tensor(layout.order), persistent=False)
 
-    def _channels(self) -> tuple[slice | Tensor, slice | Tensor]:
-        spa, fre = super()._channels()
-        return self.order[spa], self.order[fre]
+    def _parts(self, t: Tensor | None) -> Parts:
+        return super()._parts(None if t is None else t.index_select(0, self.order))
+
+    def _keep_statistics(self, mean: Parts, var: Parts) -> None:
+        if self.training and self.running_mean is not None and self.running_var is not None:
+            self.running_mean.index_copy_(0, self.order, torch.cat(mean))  # type: ignore[arg-type]
+            self.running_var.index_copy_(0, self.order, torch.cat(var))  # type: ignore[arg-type]
 
 
 def make_norm(norm: nn.BatchNorm2d, layout: Layout) -> SFIBatchNorm2d:

@@ -6,7 +6,7 @@ import copy
 import operator
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from timm.layers import BatchNormAct2d, DropPath
@@ -17,8 +17,11 @@ from torchvision.ops import StochasticDepth
 from sficonv.conversion.derived import DerivedSFIConv2d, ScatteredBatchNorm2d
 from sficonv.conversion.trace import module_of, trace
 from sficonv.nn.constrained import MCSConv
+from sficonv.nn.execution import Parts, split_kernel
 from sficonv.nn.norm import SFIBatchNorm2d
 from sficonv.nn.sficonv import SFIConv2d, SpaceFreq
+
+T = TypeVar("T", bound=SFIConv2d)
 
 # Exactly these types: a subclass may read its weight in another way (standardised, for example).
 _CONVOLUTIONS = (nn.Conv2d, Conv2dSame, SFIConv2d)
@@ -73,9 +76,10 @@ def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
 
     A batch normalisation (also one of both branches, also timm's with an activation, which is kept) goes
     into the convolution before it where that convolution feeds nothing else. MCSConv's projected kernels, and
-    kernels that are standardised or reordered in every forward pass, become constants. Drop-out, drop-path
-    and identities are removed, and no parameter asks for a gradient. What cannot be folded stays as it is and
-    is named in the report.
+    kernels that are standardised or reordered in every forward pass, become constants; the kernel of a layer
+    that reads two branches is stored in the parts that its convolutions read. Drop-out, drop-path and
+    identities are removed, and no parameter asks for a gradient. What cannot be folded stays as it is and is
+    named in the report.
 
     MCSConv stays a depthwise convolution of its own. Merged with the layer's k x k rows it would be a dense
     (k + 4) x (k + 4) kernel: for k > 1 not the same at the borders, where the trace maps are padded with
@@ -110,6 +114,9 @@ def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
     mcs = [layer for layer in traced.modules() if isinstance(layer, MCSConv)]
     for layer in mcs:
         layer.weight, layer.mode = nn.Parameter(layer.kernel().detach()), "fixed"
+    for name, conv in list(traced.named_modules()):
+        if isinstance(conv, SFIConv2d):
+            traced.set_submodule(name, stored_in_parts(conv))
     traced.graph.eliminate_dead_code()
     traced.graph.lint()
     folded = FoldedModel(traced, traced.graph, f"Folded{type(model).__name__}")
@@ -118,19 +125,62 @@ def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
     return folded.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def _with_constant_kernel(layer: DerivedSFIConv2d) -> SFIConv2d:
-    """The same layer with the kernel that it derives; its channels are then in the order `[spa | fre]`."""
-    made = SFIConv2d(
+class InferenceSFIConv2d(SFIConv2d):
+    """An SFIConv at beta < 1 that stores its kernel in the parts that its convolutions read.
+
+    `SFIConv2d` cuts its one kernel at every call, and the convolutions copy what is not contiguous.
+    """
+
+    def store(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take over a kernel `(C_out, C_in, k, k)` in the order `[spa | fre]`, in its memory format."""
+        layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+        parts = split_kernel(weight, bias, self.out_rows, (self.spa_in, self.fre_in), self.geometry)
+        del self.weight, self.bias
+        self.form = type(parts)
+        for name, part in parts._asdict().items():
+            kept = None if part is None else part.clone()
+            if kept is not None and kept.ndim == 4:
+                kept = kept.contiguous(memory_format=layout)
+            self.register_parameter(name, None if kept is None else nn.Parameter(kept))
+
+    @property
+    def stored(self) -> Tensor:
+        return next(p for p in self.parameters() if p.ndim == 4 and p.numel())
+
+    def parts(self) -> Parts:
+        return self.form(*(getattr(self, name) for name in self.form._fields))
+
+
+def _like(layer: SFIConv2d, made: type[T]) -> T:
+    """A layer of another class, with the geometry, the branches and the MCSConv of `layer`."""
+    new = made(
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
         layer.dilation, layer.groups, layer.bias is not None,  # type: ignore[arg-type]
         alpha_in=layer.alpha_in, alpha_out=layer.alpha_out, beta=layer.beta, mcs_mode="none",
         downsample=layer.downsample, name=layer.name,
     )  # fmt: skip
+    new.mcs = layer.mcs
+    return new.eval()
+
+
+@torch.no_grad()
+def _with_constant_kernel(layer: DerivedSFIConv2d) -> SFIConv2d:
+    """The same layer with the kernel that it derives; its channels are then in the order `[spa | fre]`."""
+    made = _like(layer, SFIConv2d)
     weight, bias = layer.kernel()
-    made.weight, made.mcs = nn.Parameter(weight.clone()), layer.mcs
+    made.weight = nn.Parameter(weight.clone())
     made.bias = None if bias is None else nn.Parameter(bias.clone())
-    return made.eval()
+    return made
+
+
+@torch.no_grad()
+def stored_in_parts(layer: SFIConv2d) -> SFIConv2d:
+    """The same layer with its kernel in two parts, where it reads two branches."""
+    if type(layer) is not SFIConv2d or layer.beta == 1 or layer.stage not in (2, 3) or layer.groups > 1:
+        return layer
+    made = _like(layer, InferenceSFIConv2d)
+    made.store(layer.weight, layer.bias)
+    return made
 
 
 def _drop_training_layers(traced: fx.GraphModule) -> int:

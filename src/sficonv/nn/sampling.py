@@ -1,4 +1,8 @@
-"""Nearest resizing, and convolution computed only where nearest resizing keeps it."""
+"""Nearest resizing, and convolution computed only where nearest resizing keeps it.
+
+A compiler that is at work (`torch.compile`, `torch.export`, tracing) gets the plain forms: it fuses
+operations and arranges memory by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sficonv.nn.memory_format import on_plain_cpu
-
 Size = tuple[int, int]
+
+
+def is_eager() -> bool:
+    """Whether operations run as they are called, not on their way into a compiler or a trace."""
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def conv_size(size: Size, kernel: Size, stride: Size, padding: Size, dilation: Size) -> Size:
@@ -59,17 +66,18 @@ def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
     (height, width), (h, w) = x.shape[-2:], low.shape[-2:]
     if (h, w) == (height, width):
         return add(x, low)
-    if not (on_plain_cpu(x) and _repeats(h, height) and _repeats(w, width)):
+    if not (is_eager() and _repeats(h, height) and _repeats(w, width)):
         return add(x, resize(low, (height, width)))
     return _AddTiles.apply(x, low) if torch.is_grad_enabled() else _add_tiles(x, low, x)
 
 
 def _add_tiles(x: Tensor, low: Tensor, out: Tensor) -> Tensor:
     """`add_upsampled` into `out`, where every sample of `low` belongs to a tile of `x`."""
-    h, w = low.shape[-2:]
-    tiles = x.unflatten(-1, (w, -1)).unflatten(-3, (h, -1))
-    into = tiles if out is x else out.unflatten(-1, (w, -1)).unflatten(-3, (h, -1))
-    torch.add(tiles, low[:, :, :, None, :, None], out=into)
+    n, c, h, w = low.shape
+    tiled = (n, c, h, x.shape[-2] // h, w, x.shape[-1] // w)
+    tiles = x.view(tiled)
+    into = tiles if out is x else out.view(tiled)
+    torch.add(tiles, low.view(n, c, h, 1, w, 1), out=into)
     return out
 
 
@@ -203,7 +211,7 @@ def with_samples(x: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     if steps is None:
         return x, resize(x, size)
     grid = _grid(steps, size)
-    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if x.requires_grad and torch.is_grad_enabled() and is_eager():
         return _WithSamples.apply(x, grid)
     return x, x[grid]
 

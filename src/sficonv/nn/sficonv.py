@@ -6,24 +6,20 @@ from fractions import Fraction
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sficonv.nn.constrained import MCSConv, MCSMode
-from sficonv.nn.frozen import FrozenValue
-from sficonv.nn.memory_format import for_branches, for_network, format_of_blocks
-from sficonv.nn.sampling import (
-    Size,
-    add,
-    add_upsampled,
-    average_pool,
-    conv_size,
-    resize,
-    sampled_conv2d,
-    samples_cheaply,
-    strided_conv2d,
-    with_samples,
+from sficonv.nn.execution import (
+    Geometry,
+    Parts,
+    for_branches,
+    for_network,
+    generate_fre,
+    interact,
+    split_bias,
+    split_kernel,
 )
+from sficonv.nn.sampling import Size, average_pool, resize
 
 Ratio = float | Fraction
 Downsample = Literal["strided", "avgpool"]
@@ -39,14 +35,6 @@ class SpaceFreq(NamedTuple):
 
     spa: Tensor
     fre: Tensor
-
-
-class _Blocks(NamedTuple):
-    """The blocks of a kernel, contiguous: the convolution would copy them at every call otherwise."""
-
-    from_spa: Tensor  # [S->S; S->F]
-    from_fre: Tensor  # [F->S; F->F]
-    bias: Tensor | None
 
 
 def frequency_channels(channels: int, alpha: Ratio) -> int:
@@ -168,9 +156,10 @@ class SFIConv2d(nn.Conv2d):
         self.fre_out = frequency_channels(out_channels, alpha_out)
         self.spa_in, self.spa_out = in_channels - self.fre_in, out_channels - self.fre_out
         self.conv_stride: Size = (1, 1) if downsample == "avgpool" else self.stride  # type: ignore[assignment]
+        self.out_rows = (self.spa_out, self.fre_out)
+        self.geometry = Geometry(self.kernel_size, self.conv_stride, self.padding, self.dilation)  # type: ignore[arg-type]
         if groups > 1:
             self._check_groups()
-        self._frozen_blocks = FrozenValue[_Blocks]()
         self.mcs: MCSConv | None = None
         if self.stage == 1 and mcs_mode != "none":
             self.mcs = MCSConv(self._trace_channels, mode=mcs_mode)
@@ -187,6 +176,14 @@ class SFIConv2d(nn.Conv2d):
         """Input channels that Stage 1's `fre` rows read: all of them, or those of their own groups."""
         return self.in_channels if self.groups == 1 else self.fre_out * self.in_channels // self.out_channels
 
+    @property
+    def _branch_groups(self) -> tuple[int, int]:
+        """Groups of each branch; a convolution that is not grouped is one group in both."""
+        if self.groups == 1:
+            return 1, 1
+        groups_fre = self.fre_out * self.groups // self.out_channels
+        return self.groups - groups_fre, groups_fre
+
     def _check_groups(self) -> None:
         per_in, per_out = self.in_channels // self.groups, self.out_channels // self.groups
         aligned = self.fre_out % per_out == 0 and (
@@ -198,6 +195,11 @@ class SFIConv2d(nn.Conv2d):
                 f"(alpha_in={self.alpha_in}, alpha_out={self.alpha_out}); "
                 "choose alpha so that both shares hold whole groups"
             )
+
+    @property
+    def stored(self) -> Tensor:
+        """A kernel as it is stored, in the memory format of the network around the layer."""
+        return self.weight
 
     def kernel(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias as applied, channels in the order `[spa | fre]`; a subclass may derive them."""
@@ -218,7 +220,7 @@ class SFIConv2d(nn.Conv2d):
             if self.stage == 1:
                 return self._generate(x)
             if self.stage is None or self.beta == 1:
-                return self._conv2d(x, *self.kernel(), self.groups)
+                return self.geometry.convolve(x, *self.kernel(), self.groups)
             raise TypeError(
                 f"{self.name}: Stage {self.stage} at beta={self.beta} takes a SpaceFreq, got a tensor"
             )
@@ -231,134 +233,60 @@ class SFIConv2d(nn.Conv2d):
             return average_pool(x, self.stride)  # type: ignore[arg-type]
         return SpaceFreq(*(average_pool(t, self.stride) for t in x))  # type: ignore[arg-type]
 
-    def _conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:
-        return strided_conv2d(x, weight, bias, self.conv_stride, self.padding, self.dilation, groups)  # type: ignore[arg-type]
-
-    def _biases(self, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        return (None, None) if bias is None else (bias[: self.spa_out], bias[self.spa_out :])
-
-    def _out_size(self, x: Tensor) -> Size:
-        kernel, padding, dilation = self.kernel_size, self.padding, self.dilation
-        return conv_size(tuple(x.shape[-2:]), kernel, self.conv_stride, padding, dilation)  # type: ignore[arg-type]
-
-    def _fre_size(self, spa_size: Size) -> Size:
-        return frequency_size(spa_size[0], self.beta), frequency_size(spa_size[1], self.beta)
-
-    def _sampled(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: Size, groups: int = 1) -> Tensor:
-        return sampled_conv2d(
-            x, weight, bias, size,
-            stride=self.conv_stride, padding=self.padding, dilation=self.dilation, groups=groups,  # type: ignore[arg-type]
-        )  # fmt: skip
+    def _sizes(self, x: Tensor) -> tuple[Size, Size]:
+        """Sizes of both outputs for a spatial input `x` (eq. 8)."""
+        height, width = self.geometry.output((x.shape[-2], x.shape[-1]))
+        return (height, width), (frequency_size(height, self.beta), frequency_size(width, self.beta))
 
     def _generate(self, x: Tensor) -> Tensor | SpaceFreq:
-        """Stage 1: spatial rows read the input, high-frequency rows its trace maps."""
-        if self.mcs is None and self.beta == 1:
-            return self._conv2d(x, *self.kernel(), self.groups)
+        """Stage 1: `T_spa = f(x)` and `T_fre = I(f(MCSConv(x)), beta)`."""
         weight, bias = self.kernel()
-        bias_spa, bias_fre = self._biases(bias)
-        weight_spa, weight_fre = weight[: self.spa_out], weight[self.spa_out :]
-        size = self._out_size(x)
-        fre_size = self._fre_size(size)
-        groups_fre = self.fre_out * self.groups // self.out_channels if self.groups > 1 else 1
-        groups_spa = self.groups - groups_fre if self.groups > 1 else 1
+        if self.mcs is None and self.beta == 1:
+            return self.geometry.convolve(x, weight, bias, self.groups)
+        (to_spa, to_fre), (bias_spa, bias_fre) = weight.split(self.out_rows), split_bias(bias, self.out_rows)
+        size, fre_size = self._sizes(x)
         for_spa, for_fre = x, x
         if self.groups > 1:
             border = self.in_channels - self._trace_channels
             for_spa, for_fre = x[:, :border], x[:, border:]
+        groups_spa, groups_fre = self._branch_groups
         if self.spa_out:
-            spa = self._conv2d(for_spa, weight_spa, bias_spa, groups_spa)
+            spa = self.geometry.convolve(for_spa, to_spa, bias_spa, groups_spa)
         else:
             spa = x.new_empty(x.shape[0], 0, *size)
-        fre = self._generate_fre(for_fre, weight_fre, bias_fre, fre_size, groups_fre)
+        fre = generate_fre(for_fre, self.mcs, to_fre, bias_fre, fre_size, self.geometry, groups_fre)
         if self.beta == 1:
             return torch.cat((spa, fre), 1)
         return SpaceFreq(for_branches(spa), for_branches(fre))
 
-    def _generate_fre(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, size: Size, groups: int
-    ) -> Tensor:
-        if self.mcs is None:
-            return self._sampled(x, weight, bias, size, groups)
-        if self.kernel_size == (1, 1) and self.padding == (0, 0) and self.conv_stride == (1, 1):
-            # a 1 x 1 kernel reads the trace maps only at the positions that remain
-            pad = self.mcs.kernel_size // 2
-            trace = sampled_conv2d(
-                x, self.mcs.kernel(), None, size, padding=(pad, pad), groups=self.mcs.channels
-            )
-            return F.conv2d(trace, weight, bias, groups=groups)
-        return self._sampled(self.mcs(x), weight, bias, size, groups)
-
     def _interact(self, x: SpaceFreq) -> Tensor | SpaceFreq:
-        """Stage 2 (eq. 4, 5, 8), and Stage 3 (eq. 7) where no output is high-frequency."""
-        spa, fre = x
-        blocks = self._blocks()
-        size = self._out_size(spa)
-        fre_size = self._fre_size(size)
-        # F->S and F->F share their input: one convolution
-        spa_out, fre_out = self._conv2d(fre, blocks.from_fre, None).split((self.spa_out, self.fre_out), 1)
-        fre_out = resize(fre_out, fre_size)
-        if self.spa_in:
-            to_spa, to_fre = self._from_spa(spa, blocks, size, fre_size)
-            spa_out = add_upsampled(to_spa, spa_out)
-            fre_out = fre_out if to_fre is None else add(to_fre, fre_out)
-        else:
-            bias_spa, bias_fre = self._biases(blocks.bias)
-            spa_out = resize(spa_out, size)
-            if bias_spa is not None and bias_fre is not None:
-                spa_out, fre_out = spa_out + bias_spa[:, None, None], fre_out + bias_fre[:, None, None]
-        return SpaceFreq(spa_out, fre_out) if self.fre_out else for_network(spa_out, self.weight)
+        """Stage 2, or Stage 3 where no output is high-frequency.
 
-    def _from_spa(
-        self, spa: Tensor, blocks: _Blocks, size: Size, fre_size: Size
-    ) -> tuple[Tensor, Tensor | None]:
-        """T_S->S, and T_S->F at its final size where there is one."""
-        if not self.fre_out:
-            return self._conv2d(spa, blocks.from_spa, blocks.bias), None
-        if not samples_cheaply(size, fre_size, self.kernel_size, self.padding):  # type: ignore[arg-type]
-            # everything is computed before anything is dropped: one convolution for both
-            both = self._conv2d(spa, blocks.from_spa, blocks.bias)
-            to_spa, to_fre = both.split((self.spa_out, self.fre_out), 1)
-            return to_spa, resize(to_fre, fre_size)
-        bias_spa, bias_fre = self._biases(blocks.bias)
-        weight_spa, weight_fre = blocks.from_spa.split((self.spa_out, self.fre_out), 0)
-        if self.kernel_size == (1, 1) and self.padding == (0, 0) and self.conv_stride == (1, 1):
-            spa, samples = with_samples(spa, fre_size)
-            return F.conv2d(spa, weight_spa, bias_spa), F.conv2d(samples, weight_fre, bias_fre)
-        return self._conv2d(spa, weight_spa, bias_spa), self._sampled(spa, weight_fre, bias_fre, fre_size)
+        With the four blocks of the kernel (eq. 2) and the sizes of eq. (8), eq. (4), (5) and (7) are
 
-    def _blocks(self) -> _Blocks:
-        """The kernel in blocks; copied once, not at every call, where nothing trains."""
-        if self.training:
-            return self._split_kernel()
-        own = [t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None]
-        return self._frozen_blocks.of(own, self._split_kernel)
+            T'_spa    = f_S->S(T_spa) + I(f_F->S(T_fre), 1 / beta)
+            T'_fre    = f_F->F(T_fre) + I(f_S->F(T_spa), beta)
+            T_fusion  = f'_S->S(T'_spa) + I(f'_F->S(T'_fre), 1 / beta)
+        """
+        size, fre_size = self._sizes(x.spa)
+        spa, fre = interact(x.spa, x.fre, self.parts(), self.out_rows, size, fre_size, self.geometry)
+        return SpaceFreq(spa, fre) if self.fre_out else for_network(spa, self.stored)
 
-    def _split_kernel(self) -> _Blocks:
-        weight, bias = self.kernel()
-        # split, not slices: its gradient is one copy, theirs a map of zeros for each
-        from_spa, from_fre = weight.split((self.spa_in, self.fre_in), 1)
-        layout = format_of_blocks(weight)
-        return _Blocks(
-            from_spa.contiguous(memory_format=layout), from_fre.contiguous(memory_format=layout), bias
-        )
-
-    def train(self, mode: bool = True) -> SFIConv2d:
-        """Switch between training and evaluation, as `nn.Module` does."""
-        self._frozen_blocks.forget()
-        return super().train(mode)
+    def parts(self) -> Parts:
+        """The blocks of the kernel as its convolutions read them, and the bias."""
+        return split_kernel(*self.kernel(), self.out_rows, (self.spa_in, self.fre_in), self.geometry)
 
     def _interact_grouped(self, x: SpaceFreq) -> SpaceFreq:
         """Grouped and depthwise convolutions have no cross terms: each branch keeps its own groups."""
         weight, bias = self.kernel()
-        bias_spa, bias_fre = self._biases(bias)
-        groups_fre = self.fre_out * self.groups // self.out_channels
-        groups_spa = self.groups - groups_fre
-        size = self._out_size(x.spa)
+        (to_spa, to_fre), (bias_spa, bias_fre) = weight.split(self.out_rows), split_bias(bias, self.out_rows)
+        groups_spa, groups_fre = self._branch_groups
+        size, fre_size = self._sizes(x.spa)
         spa = x.spa.new_empty(x.spa.shape[0], 0, *size)
         if groups_spa:
-            spa = self._conv2d(x.spa, weight[: self.spa_out], bias_spa, groups_spa)
-        fre = self._conv2d(x.fre, weight[self.spa_out :], bias_fre, groups_fre)
-        return SpaceFreq(spa, resize(fre, self._fre_size(size)))
+            spa = self.geometry.convolve(x.spa, to_spa, bias_spa, groups_spa)
+        fre = self.geometry.convolve(x.fre, to_fre, bias_fre, groups_fre)
+        return SpaceFreq(spa, resize(fre, fre_size))
 
     @torch.no_grad()
     def reset_blocks(self) -> None:
