@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sficonv.cli.signature import constant
+from sficonv.cli.describe import models
 from sficonv.cli.verbs import Verb
 from sficonv.errors import MediaError, SficonvError, WeightsError
 
@@ -51,7 +51,7 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
             if not _is_repository(text) and (reason := _why_unreadable(text)):
                 raise WeightsError(reason)
     for name in verb.models:
-        known = constant("sficonv.models.names:NAMES")
+        known = models()
         if given[name] not in known:
             near = get_close_matches(given[name], known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "'sficonv models' lists them"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
-from sficonv.cli.signature import constant
+from sficonv.cli.signature import constant, decorated
 
 
 def models(pattern: str = "*") -> list[str]:
@@ -20,7 +20,9 @@ def models(pattern: str = "*") -> list[str]:
         >>> models("sfic_resnet2*")
         ['sfic_resnet26']
     """
-    return sorted(fnmatch.filter(constant("sficonv.models.names:NAMES"), pattern))
+    backbones = constant("sficonv.models.names:VANILLA")
+    rivals = decorated("sficonv.models.rivals", "register_model")
+    return sorted(fnmatch.filter([*backbones, *(f"sfic_{name}" for name in backbones), *rivals], pattern))
 
 
 def complexity_of(

@@ -121,6 +121,25 @@ def constant(name: str) -> Any:
     return _source(module)[attribute]
 
 
+def decorated(package: str, decorator: str) -> list[str]:
+    """The functions of a folder's modules that have a decorator.
+
+    Example:
+        >>> "f3net" in decorated("sficonv.models.rivals", "register_model")
+        True
+    """
+    folder = files("sficonv").joinpath(*package.split(".")[1:])
+    modules = [f"{package}.{path.name.removesuffix('.py')}" for path in folder.iterdir() if path.is_file()]
+    return [
+        name
+        for module in sorted(modules)
+        if not module.endswith("__init__")
+        for name, node in _source(module).nodes.items()
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(found) == decorator for found in node.decorator_list)
+    ]
+
+
 class _Opaque(type):
     """Stands for whatever of other packages occurs in a type: `torch.device | str`."""
 

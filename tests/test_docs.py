@@ -1,0 +1,153 @@
+"""README and docs say what is true: commands parse, Python runs, links lead somewhere, all is listed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sficonv
+from sficonv.cli.parser import make_parser, parse
+from sficonv.cli.signature import read_signature
+from sficonv.cli.verbs import VERBS
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+}
+HISTORY = "CHANGELOG.md"
+"""Names what is gone."""
+
+
+def blocks(text: str, language: str) -> Iterator[str]:
+    """The code blocks of a page in one language."""
+    yield from re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words behind `sficonv` of every command in the shell blocks of a page."""
+    for block in blocks(text, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while "sficonv" in words:
+                words = words[words.index("sficonv") + 1 :]
+                end = next(
+                    (i for i, word in enumerate(words) if word in ("&&", "|", ";", "&", ">")), len(words)
+                )
+                yield words[:end]
+
+
+COMMANDS = [(page, words) for page, text in PAGES.items() for words in commands(text)]
+
+
+def understand(verb: str, words: list[str]) -> None:
+    """Parse a command; whether its files exist does not matter."""
+    parse(make_parser(verb, VERBS[verb], read_signature(VERBS[verb].function)), words)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), COMMANDS, ids=lambda value: " ".join(value)[:80] if isinstance(value, list) else value
+)
+def test_a_command_of_the_docs_is_understood(page, words):
+    understand(words[0], words[1:])
+
+
+MENTIONS = [
+    (page, mention)
+    for page, text in PAGES.items()
+    if page != HISTORY
+    for mention in re.findall(r"`sficonv ([a-z][^`]*)`", text)
+]
+
+
+@pytest.mark.parametrize(("page", "mention"), MENTIONS, ids=lambda value: value[:80])
+def test_a_verb_and_options_named_in_a_sentence_exist(page, mention):
+    verb, *words = mention.split()
+    assert verb in VERBS, page
+    options = {re.split(r"[=\]]", word)[0].strip("[") for word in words if word.lstrip("[").startswith("--")}
+    known = make_parser(verb, VERBS[verb], read_signature(VERBS[verb].function)).known
+    assert {option.replace("-", "_").replace("__", "--", 1) for option in options} <= known, page
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_of_a_verb_is_understood(verb):
+    _, name, *words = shlex.split(VERBS[verb].example)
+    assert name == verb
+    understand(verb, words)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_of_the_docs_compiles(page):
+    for block in blocks(PAGES[page], "python"):
+        compile(block, page, "exec")
+
+
+RUNNABLE = [
+    (page, block)
+    for page, text in PAGES.items()
+    for block in re.findall(r"^<!-- runs -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("page", "block"), RUNNABLE, ids=lambda value: value.split("\n")[0])
+def test_python_that_needs_no_data_runs(page, block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, page, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[page]):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_is_promised_of_an_index(page):
+    assert not re.search(r"pip install (-U )?'?sficonv", PAGES[page]), "the package is installed from a clone"
+
+
+def described() -> set[str]:
+    """What the API reference names."""
+    return {
+        name for text in PAGES.values() for name in re.findall(r"^::: (sficonv[\w.]+)$", text, re.MULTILINE)
+    }
+
+
+def test_the_reference_describes_every_public_name():
+    homes = {f"{module}.{name}" for name, module in sficonv._HOME.items()}
+    found = {resolved(name) for name in described()}
+    assert not [home for home in homes if resolved(home) not in found]
+
+
+@pytest.mark.parametrize("name", sorted(described()))
+def test_what_the_reference_describes_exists(name):
+    assert resolved(name) is not None
+
+
+def resolved(name: str) -> object:
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def test_every_page_is_in_the_menu():
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+
+    def pages(entry: object) -> Iterator[str]:
+        match entry:
+            case str():
+                yield entry
+            case list():
+                for item in entry:
+                    yield from pages(item)
+            case dict():
+                yield from pages(list(entry.values()))
+
+    docs = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")}
+    assert set(pages(menu)) == docs
