@@ -29,7 +29,7 @@ from sficonv.datasets.shards import write_shards
 from sficonv.models import create_model
 from sficonv.paper.timing import Setting, interleave, machine, work_of
 from sficonv.training.data import load_training_data, train_loader
-from sficonv.training.recipes import get_recipe
+from sficonv.training.recipes import Recipe
 
 DOC = Path(__file__).resolve().parents[1] / "docs/training.md"
 MARKERS = ("<!-- loader: written by benchmarks/loader.py -->", "<!-- end of loader -->")
@@ -93,7 +93,7 @@ def subset(prepared: Path, crops: int, folder: Path) -> Path:
 def loader_alone(data: Path, recipe: str, workers: int) -> tuple[float, float]:
     """Crops per second of wall time, and of processor time, in one epoch."""
     began = processor_time()
-    plan = get_recipe(recipe, batch_size=BATCH, image_size=SIZE, sampling="shuffle")
+    plan = Recipe.named(recipe, batch_size=BATCH, image_size=SIZE, sampling="shuffle")
     loader = train_loader(load_training_data([data]), plan, workers=workers)
     batches = iter(loader)
     seen = len(next(batches)[1])

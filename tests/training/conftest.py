@@ -78,6 +78,7 @@ def run(tiny: str, tmp_path: Path) -> Callable[..., TrainResult]:
 
     def start(data: object, out: str = "run", **options: object) -> TrainResult:
         small = {
+            "recipe": "paper",
             "epochs": 2,
             "batch_size": 4,
             "image_size": 32,

@@ -9,7 +9,7 @@ from sficonv.evaluation.scoring import predict
 from sficonv.models import create_model
 from sficonv.training import train
 from sficonv.training.data import load_training_data, train_loader, training_domains, val_loader
-from sficonv.training.recipes import get_recipe
+from sficonv.training.recipes import Recipe
 
 OPTIONS = {"trunk": "mobilenetv1", "frames": 3}
 SMALL = {"epochs": 1, "batch_size": 4, "image_size": 32, "workers": 0, "accelerator": "cpu", "devices": 1}
@@ -21,7 +21,7 @@ def rows(make_prepared):
 
 
 def test_a_training_item_is_a_track_and_a_validation_item_a_clip(rows):
-    recipe = get_recipe("paper", batch_size=4, image_size=32)
+    recipe = Recipe.named("paper", batch_size=4, image_size=32)
     images, labels, indices = next(iter(train_loader(rows, recipe, frames=3)))
     assert images.shape == (4, 3, 3, 32, 32)
     assert sorted(labels.tolist()) == [0, 0, 1, 1]  # two videos of each label, each once
@@ -32,18 +32,18 @@ def test_a_training_item_is_a_track_and_a_validation_item_a_clip(rows):
 
 def test_clips_need_tracks(rows):
     with pytest.raises(DataError, match="neither forgeries made on the fly nor crops in shards have tracks"):
-        train_loader(rows, get_recipe("paper", self_blend=1.0, image_size=32), frames=3)
+        train_loader(rows, Recipe.named("paper", self_blend=1.0, image_size=32), frames=3)
 
 
 def test_domains_are_the_methods_of_the_fakes(rows):
-    found = training_domains(rows, get_recipe("paper"))
+    found = training_domains(rows, Recipe.named("paper"))
     assert found.tolist() == [-1 if label == 0 else 0 for label in rows.train["label"]]
-    assert training_domains(rows, get_recipe("paper", self_blend=0.5)) is None
+    assert training_domains(rows, Recipe.named("paper", self_blend=0.5)) is None
 
 
 def test_trains_and_judges_clips(make_prepared, tmp_path):
     folder = make_prepared(frames=5)
-    result = train(folder, model="smil", model_options=OPTIONS, out=tmp_path / "run", **SMALL)
+    result = train(folder, model="smil", recipe="paper", model_options=OPTIONS, out=tmp_path / "run", **SMALL)
     assert result.card["options"]["frames"] == 3
     assert 0 <= result.card["metrics"]["val_auc_video"] <= 1
 

@@ -13,7 +13,7 @@ from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.errors import DataError
 from sficonv.training import TrainResult
 from sficonv.training.data import load_training_data, train_loader, val_loader
-from sficonv.training.recipes import get_recipe
+from sficonv.training.recipes import Recipe
 
 Make = Callable[..., Path]
 
@@ -95,7 +95,7 @@ def test_extra_data_gives_real_training_rows_only(make_prepared: Make) -> None:
 
 def test_main_share_decides_how_often_extra_faces_are_drawn(make_prepared: Make) -> None:
     data = load_training_data([make_prepared()], [make_prepared("plain", splits=("",), videos=8)])
-    recipe = get_recipe("finetune", image_size=32, main_share=0.25)
+    recipe = Recipe.named("finetune", image_size=32, main_share=0.25)
     loader = train_loader(data, recipe, steps_per_epoch=100, workers=0)
     rows = pd.concat([data.train, data.extra], ignore_index=True).query("label == 0").reset_index(drop=True)
     drawn = rows.loc[[index for index, _ in loader.sampler], "dataset"]
@@ -105,7 +105,7 @@ def test_main_share_decides_how_often_extra_faces_are_drawn(make_prepared: Make)
 
 def test_batches_of_pairs_hold_both_labels_alike(make_prepared: Make) -> None:
     data = load_training_data([make_prepared()])
-    recipe = get_recipe("finetune", image_size=32, batch_size=8)
+    recipe = Recipe.named("finetune", image_size=32, batch_size=8)
     loader = train_loader(data, recipe, steps_per_epoch=3, workers=0)
     batches = list(loader)
     assert len(batches) == 3
@@ -120,7 +120,7 @@ def test_validation_keeps_the_order_of_its_rows(make_prepared: Make) -> None:
     data = load_training_data([make_prepared()])
     labels, indices = [], []
     for _, some_labels, some_indices in val_loader(
-        data, get_recipe("paper", batch_size=3, image_size=32), workers=0
+        data, Recipe.named("paper", batch_size=3, image_size=32), workers=0
     ):
         labels += some_labels.tolist()
         indices += some_indices.tolist()
@@ -142,11 +142,11 @@ def test_mask_files_are_found_from_any_folder(make_prepared: Make) -> None:
     write_manifest(folder, rows.assign(mask=["" if label == 0 else "masks/m.png" for label in rows["label"]]))
     data = load_training_data([folder])
     assert set(data.train["mask"]) == {"", str(folder / "masks" / "m.png")}
-    loader = train_loader(data, get_recipe("paper", image_size=32, batch_size=4), masks=True)
+    loader = train_loader(data, Recipe.named("paper", image_size=32, batch_size=4), masks=True)
     with pytest.raises(DataError, match=r"masks/m\.png: this mask of a face crop is missing"):
         list(loader)
 
 
 def test_loaders_need_a_size(make_prepared: Make) -> None:
     with pytest.raises(ValueError, match="image_size"):
-        val_loader(load_training_data([make_prepared()]), get_recipe("paper"), workers=0)
+        val_loader(load_training_data([make_prepared()]), Recipe.named("paper"), workers=0)

@@ -21,15 +21,14 @@ from sficonv.datasets.shards import write_shards
 from sficonv.models import load_weights, registry, to_input
 from sficonv.training.data import load_training_data, val_loader
 from sficonv.training.module import ValidationMetrics
-from sficonv.training.recipes import get_recipe
-from sficonv.training.train import _history
+from sficonv.training.recipes import Recipe
 
 Make = Callable[..., Path]
 PROGRAM = str(Path(__file__).with_name("tiny_program.py"))
 ALONE = [sys.executable, PROGRAM]
 OPTIONS = [
     *("--model", "tiny_detector", "--image-size", "32", "--epochs", "3", "--lr", "0.01"),
-    *("--workers", "0", "--accelerator", "cpu"),
+    *("--workers", "0", "--accelerator", "cpu", "--recipe", "paper"),
 ]
 
 
@@ -75,9 +74,13 @@ def start(command: list[str], data: Path, out: Path, *options: str) -> dict:
     return json.loads(end(begin(command, data, out, *options)))  # one answer, not one of each process
 
 
+def read_history(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "history.csv", float_precision="round_trip")
+
+
 def assert_same_run(a: Path, b: Path) -> None:
     """Same draws, same mean of the loss: only the order of the sums differs."""
-    pd.testing.assert_frame_equal(_history(a), _history(b), rtol=1e-5, atol=1e-6)
+    pd.testing.assert_frame_equal(read_history(a), read_history(b), rtol=1e-5, atol=1e-6)
     first, second = (load_file(folder / "weights.safetensors") for folder in (a, b))
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-5)
@@ -88,7 +91,7 @@ def judged(out: Path, data: Path) -> dict[str, float]:
     model, card = load_weights(out / "weights.safetensors")
     rows = load_training_data([data])
     metrics = ValidationMetrics(rows.val)
-    plan = get_recipe("paper", batch_size=card["recipe"]["batch_size"], image_size=32)
+    plan = Recipe.named("paper", batch_size=card["recipe"]["batch_size"], image_size=32)
     with torch.no_grad():
         for images, _, indices in val_loader(rows, plan, workers=0):
             metrics.update(model(to_input(images, model.config)), indices)  # type: ignore[arg-type]
@@ -143,7 +146,7 @@ def test_two_machines_and_an_uneven_validation_set(make_prepared: Make, tmp_path
     answers = [end(node) for node in nodes]
     assert json.loads(answers[0])["card"]["training"]["speed"]["devices"] == 2
     assert answers[1] == ""
-    assert len(_history(out)) == 3
+    assert len(read_history(out)) == 3
     assert judged(out, data) == json.loads(answers[0])["card"]["metrics"]
 
 
@@ -178,4 +181,4 @@ def test_two_killed_processes_go_on_together(make_prepared: Make, tmp_path: Path
     start(ALONE, data, out, *options)
     start(ALONE, data, tmp_path / "whole", *options)
     assert (out / "weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
-    pd.testing.assert_frame_equal(_history(out), _history(tmp_path / "whole"), check_exact=True)
+    pd.testing.assert_frame_equal(read_history(out), read_history(tmp_path / "whole"), check_exact=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from sficonv.training import RECIPES, Recipe, get_recipe
+from sficonv.training import RECIPES, Recipe
 
 
 def test_paper_recipe_is_the_paper() -> None:
@@ -24,10 +24,10 @@ def test_finetune_recipe_blends_and_averages() -> None:
 
 
 def test_overrides_keep_what_is_none_and_do_not_touch_the_original() -> None:
-    changed = get_recipe("paper", lr=1e-3, epochs=None)
+    changed = Recipe.named("paper", lr=1e-3, epochs=None)
     assert (changed.lr, changed.epochs) == (1e-3, 20)
     assert RECIPES["paper"].lr == 1e-4
-    assert get_recipe(Recipe("mine", lr=0.5), batch_size=2) == Recipe("mine", lr=0.5, batch_size=2)
+    assert Recipe.named(Recipe("mine", lr=0.5), batch_size=2) == Recipe("mine", lr=0.5, batch_size=2)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_overrides_keep_what_is_none_and_do_not_touch_the_original() -> None:
 )
 def test_bad_values_are_named(overrides: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        get_recipe("paper", **overrides)
+        Recipe.named("paper", **overrides)
 
 
 def test_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="paper, finetune"):
-        get_recipe("papr")
+        Recipe.named("papr")

@@ -16,8 +16,7 @@ from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.datasets.shards import write_shards
 from sficonv.errors import DataError
 from sficonv.training import train
-from sficonv.training.recipes import get_recipe
-from sficonv.training.train import _history
+from sficonv.training.recipes import Recipe
 
 Make = Callable[..., Path]
 Run = Callable[..., None]
@@ -38,7 +37,14 @@ def run(processes: multiprocessing.context.ForkServerContext, tmp_path: Path) ->
     """Train in a process of its own, and maybe kill it."""
 
     def start(data: Path, out: str, *, kill: tuple[str, int] | None = None, **options: Any) -> None:
-        small = {"epochs": 3, "batch_size": 4, "image_size": 32, "lr": 0.01, "steps_per_epoch": STEPS}
+        small = {
+            "epochs": 3,
+            "batch_size": 4,
+            "image_size": 32,
+            "lr": 0.01,
+            "steps_per_epoch": STEPS,
+            "recipe": "paper",
+        }
         where = {"accelerator": "cpu", "devices": 1, "kill": kill}
         work = {"data": data, "out": tmp_path / out, **small, **where, **options}
         process = processes.Process(target=runpy.run_path, args=(PROGRAM, {"work": work}, "__main__"))
@@ -47,6 +53,10 @@ def run(processes: multiprocessing.context.ForkServerContext, tmp_path: Path) ->
         assert process.exitcode == (-signal.SIGKILL if kill else 0)
 
     return start
+
+
+def read_history(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "history.csv", float_precision="round_trip")
 
 
 def assert_same(a: Path, b: Path) -> None:
@@ -61,7 +71,7 @@ def assert_same(a: Path, b: Path) -> None:
         "epoch",
     ):
         assert_equal(last[0].get(key), last[1].get(key), key)
-    pd.testing.assert_frame_equal(_history(a), _history(b), check_exact=True)
+    pd.testing.assert_frame_equal(read_history(a), read_history(b), check_exact=True)
     assert (a / "weights.safetensors").read_bytes() == (b / "weights.safetensors").read_bytes()
 
 
@@ -142,7 +152,7 @@ def test_a_step_is_saved_and_not_repeated(run: Run, make_prepared: Make, tmp_pat
 def test_patience_is_counted_over_the_parts_of_a_run(run: Run, make_prepared: Make, tmp_path: Path) -> None:
     data, options = make_prepared(), {"epochs": 20, "lr": 1e-12, "patience": 3, "workers": 0}
     run(data, "whole", **options)
-    assert len(_history(tmp_path / "whole")) == 4  # the first epoch, and three that are no better
+    assert len(read_history(tmp_path / "whole")) == 4  # the first epoch, and three that are no better
     for epoch in (2, 3):
         run(data, "killed", kill=("on_train_epoch_start", epoch * STEPS), **options)
     run(data, "killed", **options)
@@ -157,7 +167,7 @@ def test_another_number_of_readers_of_shards_is_refused(
     pytest.importorskip("webdataset", reason="needs the extra [shards]")
     folder = make_prepared()
     write_manifest(folder, read_manifest(folder).assign(sha256=""))
-    plan = get_recipe("paper", epochs=1, batch_size=4, image_size=32)
+    plan = Recipe.named("paper", epochs=1, batch_size=4, image_size=32)
     where = {"out": tmp_path / "run", "accelerator": "cpu", "devices": 1}
     shards = write_shards(folder, shards=2)
     train(shards, model=tiny, recipe=plan, workers=0, **where)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from sficonv.errors import DataError
 from sficonv.models import ModelConfig, load_weights, registry, to_input
 from sficonv.training import TrainResult, train
 from sficonv.training.data import load_training_data, val_loader
-from sficonv.training.recipes import get_recipe
+from sficonv.training.recipes import Recipe
 
 Make = Callable[..., Path]
 
@@ -62,7 +62,7 @@ def test_saved_weights_are_the_validated_ones(
     result = run(folder, recipe=recipe, epochs=3, lr=0.05)
     model, card = load_weights(result.weights)
     data = load_training_data([folder])
-    loader = val_loader(data, get_recipe("paper", batch_size=8, image_size=32), workers=0)
+    loader = val_loader(data, Recipe.named("paper", batch_size=8, image_size=32), workers=0)
     with torch.no_grad():
         images, labels, _ = next(iter(loader))
         loss = torch.nn.functional.cross_entropy(model(to_input(images, model.config)), labels)
@@ -129,8 +129,8 @@ def test_finished_run_is_not_repeated(
     assert again.card == first.card
 
 
-@pytest.mark.parametrize("damaged", ["config.yaml", "checkpoints/last.ckpt"])
-def test_damaged_run_is_not_continued(
+@pytest.mark.parametrize("damaged", ["config.yaml", "data.yaml"])
+def test_a_run_without_its_settings_is_not_continued(
     run: Callable[..., TrainResult], make_prepared: Make, damaged: str, tmp_path: Path
 ) -> None:
     data = make_prepared()
@@ -138,6 +138,74 @@ def test_damaged_run_is_not_continued(
     (tmp_path / "run" / damaged).write_bytes(b"{ broken")
     with pytest.raises(DataError, match="cannot be continued"):
         run(data, epochs=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"{ broken", None])
+def test_a_run_whose_last_checkpoint_is_damaged_continues_from_the_best(
+    run: Callable[..., TrainResult],
+    make_prepared: Make,
+    stop_at: Callable[[int], pl.Callback],
+    content: bytes | None,
+    tmp_path: Path,
+) -> None:
+    data, last = make_prepared(), tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    whole = run(data, "whole", epochs=4, lr=0.01)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(data, "cut", epochs=4, lr=0.01, callbacks=[stop_at(3)])
+    last.write_bytes(last.read_bytes()[:-100] if content is None else content)
+    continued = run(data, "cut", epochs=4, lr=0.01)
+    assert same_weights(whole.weights, continued.weights)
+    pd.testing.assert_frame_equal(whole.history, continued.history, check_exact=True)
+
+
+def test_a_run_without_a_sound_checkpoint_says_so_and_a_new_one_keeps_the_best(
+    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
+) -> None:
+    data, checkpoints = make_prepared(), tmp_path / "run" / "checkpoints"
+    run(data, epochs=1)
+    best = (checkpoints / "best.ckpt").read_bytes()
+    for name in ("best.ckpt", "last.ckpt"):
+        (checkpoints / name).write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"last\.ckpt.*best\.ckpt.*cannot be continued"):
+        run(data, epochs=1)
+    (checkpoints / "best.ckpt").write_bytes(best)
+    run(data, epochs=1, lr=0.5, resume=False)
+    assert (checkpoints / "best-of-replaced-run.ckpt").read_bytes() == best
+
+
+def test_a_run_follows_data_that_moved_and_no_other(
+    run: Callable[..., TrainResult],
+    make_prepared: Make,
+    stop_at: Callable[[int], pl.Callback],
+    tmp_path: Path,
+) -> None:
+    data = make_prepared()
+    whole = run(data, "whole", epochs=3)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(data, epochs=3, callbacks=[stop_at(2)])
+    data = data.rename(tmp_path / "elsewhere")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert same_weights(whole.weights, run(data, "moved", epochs=3).weights)
+    assert yaml.safe_load((tmp_path / "moved" / "config.yaml").read_text())["data"] == [str(data)]
+    rows = read_manifest(data)
+    write_manifest(data, rows.assign(time=rows["time"] + 1))
+    with pytest.raises(DataError, match="the prepared data.*changed since this run began"):
+        run(data, "moved", epochs=3)
+
+
+def test_a_run_follows_weights_that_moved_and_no_others(
+    run: Callable[..., TrainResult], make_prepared: Make, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    weights = run(data, "first", epochs=1).weights
+    second = run(data, epochs=1, weights=weights)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(weights.read_bytes())
+    copy.with_suffix(".json").write_text(weights.with_suffix(".json").read_text())
+    assert same_weights(run(data, epochs=1, weights=copy).weights, second.weights)
+    copy.write_bytes(run(data, "third", epochs=1, lr=0.1).weights.read_bytes())
+    with pytest.raises(DataError, match="weights it started from, changed"):
+        run(data, epochs=1, weights=copy)
 
 
 def test_other_settings_do_not_continue_a_run(run: Callable[..., TrainResult], make_prepared: Make) -> None:

@@ -13,7 +13,7 @@ from sficonv.datasets.shards import write_shards
 from sficonv.errors import DataError
 from sficonv.splits.split import split
 from sficonv.training import train
-from sficonv.training.recipes import get_recipe
+from sficonv.training.recipes import Recipe
 
 pytest.importorskip("webdataset", reason="needs the extra [shards]")
 
@@ -31,7 +31,7 @@ def prepared(make_prepared: Callable[..., Path]) -> Path:
 @pytest.fixture
 def run(tiny: str, tmp_path: Path) -> Callable[..., object]:
     def start(data: Path, out: str, **options: object) -> object:
-        plan = get_recipe("paper", epochs=3, batch_size=4, image_size=32, lr=0.01, seed=1)
+        plan = Recipe.named("paper", epochs=3, batch_size=4, image_size=32, lr=0.01, seed=1)
         options = {"workers": 0, "accelerator": "cpu", "devices": 1, **options}
         return train(data, model=tiny, recipe=plan, out=tmp_path / out, **options)  # type: ignore[arg-type]
 

@@ -101,7 +101,7 @@ def test_tensorboard_that_is_missing_is_named(
     [
         ({"patience": 0}, "patience must be at least 1"),
         ({"save_every": 0}, "save_every must be at least 1"),
-        ({"sync_batchnorm": True}, "sync_batchnorm needs a GPU"),
+        ({"sync_batchnorm": True}, "sync_batchnorm cannot be used"),
     ],
 )
 def test_options_that_make_no_sense(

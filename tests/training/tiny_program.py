@@ -7,6 +7,7 @@ import sys
 
 from torch import nn
 
+from sficonv.cli import checks
 from sficonv.cli.app import main
 from sficonv.models import ModelConfig, registry
 
@@ -31,6 +32,7 @@ def tiny_with_batch_norm(*, num_classes: int = 2, pretrained: bool = False) -> t
 
 registry._BUILDERS["tiny_detector"] = tiny_detector
 registry._BUILDERS["tiny_with_batch_norm"] = tiny_with_batch_norm
+checks.models = registry.list_models
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -52,7 +52,7 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
                 raise WeightsError(reason)
     for name in verb.models:
         known = models()
-        if given[name] not in known:
+        if given[name] is not None and given[name] not in known:
             near = get_close_matches(given[name], known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "'sficonv models' lists them"
             raise ValueError(f"there is no model {given[name]!r}; {hint}")

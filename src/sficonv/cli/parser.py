@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -62,7 +63,9 @@ def make_parser(name: str, verb: Verb, signature: Signature) -> Parser:
     """The parser of a verb."""
     needed = [o for o in signature.options if o.default is REQUIRED and o.name != verb.positional]
     positional = {"+": f"{verb.metavar}...", "?": f"[{verb.metavar}]"}.get(verb.nargs or "", verb.metavar)
-    usage = [f"sficonv {name}", positional, *(f"--{o.name} {o.name.upper()}" for o in needed), "[OPTIONS]"]
+    named = (f"[--{o.name}]" if o.name == verb.first else f"--{o.name}" for o in needed)
+    words = [f"{text} {o.name.upper()}" for text, o in zip(named, needed, strict=True)]
+    usage = [f"sficonv {name}", positional, *words, "[OPTIONS]"]
     parser = Parser(
         prog=f"sficonv {name}",
         usage=" ".join(filter(None, usage)),
@@ -105,6 +108,24 @@ def parse(parser: Parser, argv: list[str]) -> dict[str, Any]:
     given: dict[str, Any] = parser.parse_args(words).as_dict()
     given.pop("config", None)
     return given
+
+
+def with_name(argv: list[str], option: str) -> list[str]:
+    """Give the words before the first option the name of one.
+
+    Args:
+        argv: The words after the verb.
+        option: Its name, or "" where nothing may stand there.
+
+    Example:
+        >>> with_name(["faces", "--out", "run"], "data")
+        ['--data', 'faces', '--out', 'run']
+    """
+    count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+    if not option or not count:
+        return argv
+    value = argv[0] if count == 1 else json.dumps(argv[:count])
+    return [f"--{option}", value, *argv[count:]]
 
 
 def arguments(given: dict[str, Any], signature: Signature) -> dict[str, Any]:

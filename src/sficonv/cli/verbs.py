@@ -16,6 +16,7 @@ class Verb:
         positional: Argument that is given without a name, or "" for none.
         nargs: How many of it, as in `argparse`; `None` for exactly one.
         metavar: What its help calls it.
+        first: Option whose values may also stand first, without its name.
         reads: Arguments that name files or folders which have to exist.
         weights: Arguments that name weights: a file, "default", or a repository of the Hugging Face Hub.
         models: Arguments that name a built-in detector.
@@ -29,6 +30,7 @@ class Verb:
     positional: str = ""
     nargs: str | None = None
     metavar: str = ""
+    first: str = ""
     reads: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("weights",)
     models: tuple[str, ...] = ()
@@ -141,7 +143,8 @@ VERBS = {
     "train": Verb(
         "sficonv.training.train:train",
         "train a detector on prepared faces",
-        "sficonv train --data faces --model sfic_efficientnet_lite0 --recipe finetune --out run",
+        "sficonv train faces --out run",
+        first="data",
         reads=("data", "extra_data"),
         needs=("tensorboard=True: tensorboard",),
         together=True,

@@ -23,12 +23,13 @@ from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manif
 from sficonv.datasets.masks import MASK, MaskedCrops
 from sficonv.datasets.shards import read_index
 from sficonv.errors import DataError
-from sficonv.splits.leaks import check_manifest
+from sficonv.splits.leaks import find_leaks
 from sficonv.training import transforms
 from sficonv.training.recipes import Recipe
 from sficonv.training.selfblend import MaskedSelfBlended, SelfBlended, collate_pairs
 from sficonv.training.shard_stream import ShardPart, ShardStream
 
+FEW_VIDEOS = 10
 TRANSFORMS = {"paper": transforms.paper_train, "finetune": transforms.finetune_train}
 
 
@@ -73,14 +74,15 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
     names = ", ".join(str(folder) for folder in data)
     if train.empty:
         raise DataError(
-            f"{names}: no crop belongs to the split 'train'. Prepare the data with a split (official or by "
-            "identity); the column `split` of manifest.parquet says which crop belongs where."
+            f"{names}: no crop belongs to the split 'train'. Split the data again: sficonv split {data[0]} "
+            "--protocol identity"
         )
     if set(val["label"]) != {0, 1}:
         found = {(): "no crops", (0,): "only real crops", (1,): "only fake crops"}[tuple(set(val["label"]))]
         raise DataError(
             f"{names}: the split 'val' has {found}. The best epoch is chosen by the AUC on 'val', which "
-            "needs real and fake faces; the test split is never used for that."
+            "needs real and fake faces; the test split is never used for that. Split the data again: sficonv "
+            f"split {data[0]} --protocol identity"
         )
     extra = train.iloc[:0]
     if extra_data:
@@ -94,7 +96,7 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
     shards = _shards(data)
     _check_crops(main, extra, files=not shards)
     splits = sorted(set(zip(main["video_id"], main["split"], strict=True)))
-    summary = {
+    summary: dict[str, Any] = {
         "folders": folders,
         "split_sha256": hashlib.sha256("\n".join("\t".join(pair) for pair in splits).encode()).hexdigest(),
         "videos": sorted({*train["video_id"], *extra["video_id"], *val["video_id"]}),
@@ -103,7 +105,9 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
         "extra": _count(extra),
     }
     leaky = [str(protocol) for folder in data if (protocol := read_protocol(folder)) and protocol.leaky]
-    warnings = [*leaky, *check_manifest(pd.concat([train, extra.assign(split="train"), val]))]
+    findings = find_leaks(pd.concat([train, extra.assign(split="train"), val]))
+    summary["leaky"] = bool(leaky) or any(finding.serious for finding in findings)
+    warnings = [*leaky, *(finding.text for finding in findings), *_doubts(_count(val))]
     crops = [_crop_options(folder) for folder in data]
     if any(crop != crops[0] for crop in crops):
         warnings.append(f"the folders were cut differently ({crops}); scans will cut as the first one")
@@ -244,6 +248,17 @@ def default_workers(processes: int = 1) -> int:
     use, without those that train, eight at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(8, cores // processes - 1))
+
+
+def _doubts(val: dict[str, int]) -> list[str]:
+    """Whether a validation set is too small to choose an epoch by."""
+    real, fake = val["real_videos"], val["fake_videos"]
+    if min(real, fake) >= FEW_VIDEOS:
+        return []
+    return [
+        f"validation has {real} real and {fake} fake videos: with fewer than {FEW_VIDEOS} of either, the "
+        "epoch with the best AUC is chosen largely by chance"
+    ]
 
 
 def _check_crops(main: pd.DataFrame, extra: pd.DataFrame, *, files: bool) -> None:

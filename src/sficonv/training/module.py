@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
@@ -36,6 +35,7 @@ class TrainingModule(pl.LightningModule):
         val_rows: manifest rows of the validation crops, in the order of their indices.
         channels_last: run the model in channels-last memory format.
         domains: domain of each training row, for models that learn from several, see `training_losses`.
+        compile: compile the model's `forward`.
 
     Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr` (the first one of the epoch),
     `val_loss` (the cross entropy, whatever is minimised), `val_auc_frame` and `val_auc_video`. All are of all
@@ -50,9 +50,12 @@ class TrainingModule(pl.LightningModule):
         *,
         channels_last: bool = False,
         domains: Tensor | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        if compile:
+            self.model.compile()  # in place: names and saved weights stay those of the model
         self.recipe = recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
@@ -60,6 +63,7 @@ class TrainingModule(pl.LightningModule):
         self.validation = ValidationMetrics(val_rows)
         self.first_lr = 0.0
         self.losses: dict[str, MeanMetric] = {}  # of this epoch so far
+        self.validated: dict[str, float] = {}  # of the last validation
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `(B, 3, H, W)` to logits `(B, 2)`."""
@@ -96,6 +100,11 @@ class TrainingModule(pl.LightningModule):
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
+    def epoch_row(self) -> dict[str, float]:
+        """What was measured in the epoch that ends, of all devices together; each of them has to ask."""
+        losses = {name: float(mean.compute()) for name, mean in self.losses.items()}
+        return {**losses, "lr": self.first_lr, **self.validated}
+
     def on_train_epoch_end(self) -> None:
         self.log("lr", self.first_lr)
         self._log_shared({name: mean.compute() for name, mean in self.losses.items()})
@@ -126,9 +135,8 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         found = self.validation.compute()
         self.validation.reset()
+        self.validated = {name: float(value) for name, value in found.items()}
         self._log_shared(found, prog_bar=True)
-        line = ", ".join(f"{name} {float(value):.4f}" for name, value in found.items())
-        rank_zero_info(f"epoch {self.current_epoch}: {line}")
 
     def _log_shared(self, values: dict[str, Tensor], **options: Any) -> None:
         """Log what is the same on all devices; their mean may be off by a rounding, the maximum is not."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+SMALLEST_LR = 1e-9
+"""Below it, Adam's steps are lost in the rounding of 32-bit weights."""
 
 
 @dataclass(frozen=True)
@@ -11,29 +15,31 @@ class Recipe:
     """How a detector is trained.
 
     Args:
-        name: name of the recipe.
+        name: Name of the recipe.
         optimizer: `"adam"` or `"adamw"`.
-        lr: learning rate: the first one of `"halve"`, the highest one of `"cosine"`.
-        betas: Adam's decay rates.
-        weight_decay: weight decay; norms and biases are left out of it.
-        schedule: `"halve"` multiplies the rate by 1/2 after every epoch; `"cosine"` rises linearly for
-            `warmup` of all steps and falls to almost zero.
-        warmup: share of the steps in [0, 1), used by `"cosine"`.
-        epochs: passes over the data (or over `steps_per_epoch` batches).
-        batch_size: images per batch and device.
-        seed: decides initialisation, order and augmentation.
-        image_size: side of the crops in pixels; `None`: the model's own.
-        transform: `"paper"` or `"finetune"`, see `sficonv.training.transforms`.
-        sampling: `"shuffle"`: every crop once per epoch. `"balanced"`: real and fake alike, and every video
-            alike within its label.
-        label_smoothing: in [0, 1).
-        self_blend: share of forgeries made on the fly. 0 trains on the crops as they are; above 0, batches
-            are made of pairs of a real crop and a forgery of it: made from it with this probability, else
-            the fake crop of the same source video that is nearest in time.
-        cross_blend: share of the forgeries made on the fly that paste another person's face.
-        main_share: share of the real faces that comes from `data`, the rest from `extra_data` (if any).
-        ema_decay: decay per step of the averaged weights that are validated and saved; 0: no averaging.
-        grad_clip: largest gradient norm; 0: no clipping.
+        lr: Learning rate: the first one of `"halve"`, the highest one of `"cosine"`.
+        betas: Adam's two decay rates.
+        weight_decay: Weight decay; norms and biases are left out of it.
+        schedule: `"halve"` halves the learning rate after every epoch; `"cosine"` raises it linearly for the
+            share `warmup` of all steps, then lowers it to almost zero.
+        warmup: Share of the steps for which `"cosine"` raises the learning rate, in [0, 1).
+        epochs: Passes over the data, or over `steps_per_epoch` batches.
+        batch_size: Images per batch on each device.
+        seed: Decides initialisation, order and augmentation: the same seed gives the same weights.
+        image_size: Side of the model's input in pixels; `None` is the model's own.
+        transform: Augmentation: `"paper"` flips and rotates, `"finetune"` also changes colour, resolution and
+            compression; see `sficonv.training.transforms`.
+        sampling: `"shuffle"` draws every crop once per epoch; `"balanced"` draws real and fake crops equally
+            often, and every video equally often within its label.
+        label_smoothing: Share of the target that is spread over both classes, in [0, 1).
+        self_blend: Share of the forgeries that are made during training, from real faces. With 0 the crops
+            are taken as they are. Above 0, batches consist of pairs: a real crop, and a forgery that is
+            either made from it or, with the remaining probability, the fake crop of the same source video
+            nearest in time.
+        cross_blend: Share of the forgeries made during training that paste another person's face.
+        main_share: Share of the real faces that come from `data`; the rest come from `extra_data`, if given.
+        ema_decay: Decay per step of the averaged weights that are validated and saved; 0 does not average.
+        grad_clip: Largest gradient norm; 0 does not clip.
 
     Example:
         >>> RECIPES["paper"].batch_size
@@ -80,15 +86,47 @@ class Recipe:
                 f"batch_size must be even where batches are made of pairs, got {self.batch_size}"
             )
 
-    def override(self, **values: Any) -> Recipe:
-        """The same recipe with the given fields changed; `None` keeps a field.
+    def warnings(self) -> list[str]:
+        """What is likely not meant, in plain words.
 
-        Raises `ValueError` naming a field that does not exist.
+        Example:
+            >>> len(Recipe.named("paper").warnings()), len(Recipe.named("paper", epochs=50).warnings())
+            (0, 1)
         """
-        known = {field.name for field in fields(self)}
-        if unknown := sorted(values.keys() - known):
-            raise ValueError(f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        return replace(self, **{key: value for key, value in values.items() if value is not None})
+        if self.schedule != "halve":
+            return []
+        useful = 1 + max(0, math.floor(math.log2(self.lr / SMALLEST_LR)))
+        if self.epochs <= 1.25 * useful:
+            return []
+        return [
+            f"the learning rate halves after every epoch: from epoch {useful + 1} of {self.epochs} on it is "
+            f"below {SMALLEST_LR:g} and changes nothing. Give fewer epochs, or schedule='cosine' "
+            "(--schedule cosine)."
+        ]
+
+    @classmethod
+    def named(cls, recipe: str | Recipe, **changes: Any) -> Recipe:
+        """A recipe by its name, or one of your own, with some fields changed.
+
+        Args:
+            recipe: A name in `RECIPES`, or a recipe.
+            **changes: Fields by name; `None` keeps a field.
+
+        Raises:
+            ValueError: There is no such recipe or field, or a value is out of range.
+
+        Example:
+            >>> Recipe.named("paper", epochs=5).epochs
+            5
+        """
+        if isinstance(recipe, str):
+            if recipe not in RECIPES:
+                raise ValueError(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
+            recipe = RECIPES[recipe]
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(changes.keys() - set(known)):
+            raise ValueError(f"a recipe has no {', '.join(unknown)}; it has {', '.join(known)}")
+        return replace(recipe, **{key: value for key, value in changes.items() if value is not None})
 
 
 RECIPES = {
@@ -112,15 +150,3 @@ RECIPES = {
         grad_clip=5.0,
     ),
 }
-
-
-def get_recipe(recipe: str | Recipe, **overrides: Any) -> Recipe:
-    """A recipe by name (or one of your own), with fields overridden.
-
-    Raises `ValueError` for an unknown name or field.
-    """
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
-        recipe = RECIPES[recipe]
-    return recipe.override(**overrides)

@@ -1,96 +1,137 @@
-"""Going on with a run that was interrupted: what its folder holds, and what has to be as it was."""
+"""Continuing an interrupted run: what its folder holds, and what has to be as it was."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sficonv.errors import DataError
+from sficonv.files import atomic_file
+from sficonv.training.checkpoints import find_sound, set_aside
 
-CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
+logger = logging.getLogger(__name__)
+
+PLACES = ("out", "data", "extra_data", "weights")
+"""Settings that say where something lies. What lies there is compared by its content."""
+
+
+@contextmanager
+def only_run_in(out: Path) -> Iterator[None]:
+    """Hold the folder of a run: no second training can write into it.
+
+    The lock ends with the process, however that ends, and loader processes do not inherit it.
+
+    Raises:
+        DataError: Another process trains there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (out / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise DataError(
+                f"{out}: another training (process {file.read().strip() or 'unknown'}) runs in this folder. "
+                "Wait for it, or choose another `out`."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def open_run(
-    out: Path, settings: dict[str, Any], folders: list[dict[str, Any]], *, resume: bool
+    out: Path, settings: dict[str, Any], inputs: dict[str, Any], *, resume: bool, first: bool = True
 ) -> tuple[Path | None, int]:
     """Make the folder of a run and save its settings, or find the run in it.
 
     Args:
-        out: the folder.
-        settings: arguments of `train` that decide the result.
-        folders: name and hash of each folder of data: names stay the same when data is prepared anew.
-        resume: go on with what is found; else it is removed.
+        out: The folder.
+        settings: Arguments of `train` that decide the result.
+        inputs: Hashes of what is read. Data that was moved, or prepared anew with the same result, is the
+            same data.
+        resume: Continue what is found; otherwise it makes room.
+        first: Whether this is the one of several processes that writes; the others only look.
 
     Returns:
-        The checkpoint to go on from (`None`: from the start) and the steps that were taken by then.
+        The checkpoint to continue from (`None`: from the start) and the steps taken by then.
 
     Raises:
-        DataError: the run that is found has other settings or other data, or is damaged.
+        DataError: The run that is found has other settings or other data, or is damaged.
     """
-    config, used, last = out / "config.yaml", out / "data.yaml", out / CHECKPOINTS / f"{LAST}.ckpt"
-    if resume and last.is_file():
-        try:
-            saved = yaml.safe_load(config.read_text(encoding="utf-8"))
-            used_before = yaml.safe_load(used.read_text(encoding="utf-8"))
-            step = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-        except (OSError, RuntimeError, UnpicklingError, KeyError, yaml.YAMLError) as error:
-            raise DataError(
-                f"{out}: the run in it cannot be continued ({error}). Choose another `out`, or pass "
-                "resume=False to start again."
-            ) from error
-        keys = sorted((settings.keys() | saved.keys()) - {"out"})
-        if changed := [key for key in keys if settings.get(key) != saved.get(key)]:
-            raise DataError(
-                f"{out}: holds a run with other settings ({', '.join(changed)}). Give the same ones to "
-                "continue it, choose another `out`, or pass resume=False to start again."
-            )
-        if used_before != folders:
-            raise DataError(
-                f"{out}: the prepared data has changed since this run began. Choose another `out`, or pass "
-                "resume=False to start again."
-            )
-        return last, int(step)
-    for stale in (
-        last,
-        last.with_name(f"{BEST}.ckpt"),
-        *out.glob("logs/version_*/*"),
-        *out.glob("tensorboard/*"),
-    ):
-        stale.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    used.write_text(yaml.safe_dump(folders), encoding="utf-8")
-    return None, 0
+    config, used = out / "config.yaml", out / "data.yaml"
+    checkpoint, step, damaged = find_sound(out) if resume else (None, 0, [])
+    if not first:
+        return checkpoint, step
+    if checkpoint is None:
+        set_aside(out)
+        for stale in (out / "history.csv", *out.glob("tensorboard/*")):
+            stale.unlink(missing_ok=True)
+    else:
+        _compare(out, settings, inputs, config, used)
+        for damage in damaged:
+            logger.warning("%s; the run continues from %s", damage, checkpoint)
+    for file, value in ((used, inputs), (config, settings)):
+        with atomic_file(file) as temporary:
+            temporary.write_text(yaml.safe_dump(value, sort_keys=False), encoding="utf-8")
+    return checkpoint, step
 
 
-class SaveSteps(ModelCheckpoint):
-    """Saves the run every few steps, except at the end of an epoch: that is saved after its validation."""
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, *args, **kwargs)
+
+def _compare(out: Path, settings: dict[str, Any], inputs: dict[str, Any], config: Path, used: Path) -> None:
+    try:
+        saved, used_before = (yaml.safe_load(f.read_text(encoding="utf-8")) for f in (config, used))
+        names = sorted((settings.keys() | saved.keys()) - set(PLACES))
+        changed = [name for name in names if settings.get(name) != saved.get(name)]
+    except (OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError) as error:
+        raise DataError(
+            f"{out}: the run in it cannot be continued ({error}). Choose another `out`, or start it again "
+            "with resume=False (--no-resume)."
+        ) from error
+    if changed:
+        raise DataError(
+            f"{out}: holds a run with other settings ({', '.join(changed)}). Give the same ones to continue "
+            "it, choose another `out`, or start it again with resume=False (--no-resume)."
+        )
+    if used_before != inputs:
+        raise DataError(
+            f"{out}: the prepared data, or the weights it started from, changed since this run began. Choose "
+            "another `out`, or start it again with resume=False (--no-resume)."
+        )
 
 
 class SameRun(pl.Callback):
-    """Refuses to go on where the result would silently be another one.
+    """Refuses to continue where the result would silently be another one.
 
     Args:
-        out: folder of the run.
-        first_step: step that this process goes on from.
+        out: Folder of the run.
 
     Attributes:
-        readers: loader processes where they decide what is read, else 0.
+        first_step: Step that this process continues from.
+        readers: Loader processes where they decide what is read, else 0.
     """
 
-    def __init__(self, out: Path, first_step: int) -> None:
-        self.out, self.first_step = out, first_step
-        self.devices, self.readers = 1, 0
+    def __init__(self, out: Path) -> None:
+        self.out, self.readers = out, 0
+        self.first_step, self.devices = 0, 1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.devices = trainer.world_size
@@ -109,7 +150,7 @@ class SameRun(pl.Callback):
             raise DataError(
                 f"{self.out}: this run was begun by {_in_words(state_dict)}, not by {_in_words(now)}; "
                 "another number would give another result. Give the same to continue it, choose another "
-                "`out`, or pass resume=False to start again."
+                "`out`, or start it again with resume=False (--no-resume)."
             )
 
 

@@ -16,7 +16,7 @@ from sficonv.paper.tables.data import Prepared
 from sficonv.paper.tables.plan import make_plan
 from sficonv.paper.tables.recipe import load_table
 from sficonv.paper.tables.reproduce import as_table
-from sficonv.training import get_recipe
+from sficonv.training import Recipe
 from sficonv.training.module import TrainingModule
 
 SMALL = {
@@ -48,7 +48,11 @@ def copy(prepared, tmp_path):
 
 def planned(root, table, *patterns, protocol="official", **recipe):
     return make_plan(
-        load_table(table), Prepared(root, protocol, 7), Budget(get_recipe("paper", **recipe)), (7,), patterns
+        load_table(table),
+        Prepared(root, protocol, 7),
+        Budget(Recipe.named("paper", **recipe)),
+        (7,),
+        patterns,
     )
 
 

@@ -18,6 +18,7 @@ from sficonv.paper.tables.budget import PAPER_SEEDS, Budget
 from sficonv.paper.tables.data import Prepared, Selection, slug
 from sficonv.paper.tables.recipe import Column, PaperTable, Row
 from sficonv.splits.leaks import find_leaks
+from sficonv.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -214,7 +215,7 @@ def make_plan(
     trainings = []
     for (row_key, data_name), served in tests.items():
         size, own = sizes[row_key]
-        sized = replace(budget, recipe=budget.recipe.override(image_size=size))
+        sized = replace(budget, recipe=Recipe.named(budget.recipe, image_size=size))
         trainings.append(Training(rows[row_key], used["train", data_name], tuple(served), sized, own))
     lacks = _grouped((f"{s.of.folder}: {lack}", s.of.name) for s in seen.values() for lack in s.lacks)
     leaked = _grouped((text, f"{a} to {b}") for (a, b), texts in leaks.items() for text in texts)

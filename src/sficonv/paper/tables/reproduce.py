@@ -15,7 +15,7 @@ from sficonv.paper.tables.plan import Plan, estimate, make_plan
 from sficonv.paper.tables.recipe import TABLE_NAMES, load_table
 from sficonv.paper.tables.result import Cell, State, TableResult
 from sficonv.paper.tables.run import device_of, is_trained, run_training
-from sficonv.training import get_recipe
+from sficonv.training import Recipe
 
 TABLES = ("complexity", *TABLE_NAMES)
 """What can be reproduced."""
@@ -110,7 +110,7 @@ def reproduce(
     if sampling is None and protocol != "paper":
         sampling = "balanced"
     budget = Budget(
-        get_recipe(
+        Recipe.named(
             recipe, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size, sampling=sampling
         ),
         steps_per_epoch,
