@@ -127,22 +127,21 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     Raises:
         SficonvError: If there is no face.
     """
-    import cv2
-
-    from sficonv.faces.blending import move_slightly, shift_statistics
     from sficonv.faces.detectors import YuNet
-    from sficonv.faces.face_masks import blend_mask
+    from sficonv.faces.forging import forge_one
 
     faces = YuNet()(image)
     if not faces:
         raise SficonvError("the photograph holds no face to forge")
-    rng = np.random.default_rng(seed)
-    mask = blend_mask(faces[0].landmarks, image.shape[:2], rng)
-    copy, mask = move_slightly(shift_statistics(image, rng), mask, rng)
-    soft = cv2.GaussianBlur(copy, (0, 0), 1.0)
-    weight = mask[:, :, None]
-    blend = weight * cv2.addWeighted(copy, 1.5, soft, -0.5, 0) + (1 - weight) * image
-    return np.rint(blend).astype(np.uint8)
+    x, y, width, height = faces[0].box
+    side = min(int(1.5 * max(width, height)), *image.shape[:2])
+    left = int(np.clip(x + width / 2 - side / 2, 0, image.shape[1] - side))
+    top = int(np.clip(y + height / 2 - side / 2, 0, image.shape[0] - side))
+    window = np.s_[top : top + side, left : left + side]
+    forgery = image.copy()
+    points = faces[0].landmarks - np.array([left, top], np.float32)
+    forgery[window], _ = forge_one(image[window], points, seed=seed, change_target=0)
+    return forgery
 
 
 def pan(image: np.ndarray, *, frames: int = SECONDS * FPS, seed: int = 0) -> Iterator[np.ndarray]:

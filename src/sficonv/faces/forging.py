@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sficonv.faces.regions import place, soft_mask
+from sficonv.faces.regions import face_regions, place, soft_mask
 from sficonv.media.batches import (
     Draw,
     affine,
@@ -30,6 +31,7 @@ from sficonv.media.batches import (
 
 BLEND_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0)
 PASTE_RATIOS = (0.75, 1.0, 1.0, 1.0)
+KINDS = (0.33, 0.28, 0.15, 0.17, 0.07)  # sharper, lower resolution in two ways, JPEG, only other colours
 
 
 class Forged(NamedTuple):
@@ -52,9 +54,7 @@ def shift_statistics(images: Tensor, draw: Draw) -> Tensor:
     The batch is cut into parts, one for each kind: let its order be random.
     """
     images = shift_colours(images, draw)
-    count = len(images)
-    cuts = [round(share * count) for share in (0, 0.33, 0.61, 0.76, 0.93, 1)]
-    sharp, bilinear, bicubic, coded, kept = (images[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+    sharp, bilinear, bicubic, coded, kept = (images[part] for part in draw.parts(len(images), KINDS))
     out = []
     if len(sharp):
         soft = gaussian_blur(sharp, draw.uniform(len(sharp), 0.7, 1.7))
@@ -82,17 +82,19 @@ def shift_colours(images: Tensor, draw: Draw, strength: float = 1.0) -> Tensor:
     )
 
 
-def self_blend(images: Tensor, outlines: Tensor, draw: Draw) -> Forged:
+def self_blend(images: Tensor, outlines: Tensor, draw: Draw, *, change_target: float = 0.5) -> Forged:
     """Forge each face with itself (Shiohara and Yamasaki 2022, section 3).
 
     Args:
         images: Float `(B, 3, S, S)`, real faces.
         outlines: `(B, N, 2)`, the regions to forge, see `sficonv.faces.regions.face_regions`.
         draw: Every random decision.
+        change_target: Share whose surroundings get the other statistics instead of the pasted copy; `real` is
+            changed with them.
     """
     count, size = len(images), images.shape[-1]
     changed = shift_statistics(images, draw)
-    source_changes = spread(draw.chance(count, 0.5))
+    source_changes = spread(~draw.chance(count, change_target))
     source = torch.where(source_changes, changed, images)
     target = torch.where(source_changes, images, changed)
     moved = affine(
@@ -159,3 +161,32 @@ def _match_colours(source: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     (mean, spread_), (to_mean, to_spread) = moments(source), moments(target)
     gain = (to_spread / spread_.clamp(min=1)).clamp(0.6, 1.6)
     return ((source - mean) * gain + to_mean).clamp(0, 255)
+
+
+def forge_one(
+    image: np.ndarray, landmarks: np.ndarray, *, seed: int, change_target: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """`self_blend` for a single crop.
+
+    Args:
+        image: uint8 `(S, S, 3)`, RGB, a real face.
+        landmarks: `(5, 2)` or `(68, 2)` pixels, see `sficonv.faces.regions.face_regions`.
+        seed: Decides everything random.
+        change_target: See `self_blend`; 0 keeps everything outside of the mask as it is.
+
+    Returns:
+        The forgery, uint8 `(S, S, 3)`, and its mask, float32 `(S, S)` in [0, 1].
+
+    Example:
+        >>> face = np.full((64, 64, 3), 128, np.uint8)
+        >>> forgery, mask = forge_one(face, np.full((5, 2), np.nan), seed=1)
+        >>> forgery.shape, mask.shape
+        ((64, 64, 3), (64, 64))
+    """
+    outline = face_regions(landmarks / len(image), 1, 1, np.random.default_rng(seed))
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    _, fake, mask = self_blend(
+        pixels, torch.from_numpy(outline), Draw(seed, "cpu"), change_target=change_target
+    )
+    whole = fake[0].round().clamp(0, 255).permute(1, 2, 0)
+    return whole.to(torch.uint8).numpy(), mask[0, 0].numpy()

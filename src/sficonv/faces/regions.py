@@ -15,7 +15,7 @@ from sficonv.media.batches import Draw, affine, gaussian_blur, spread, warp
 CORNERS = 32
 _FIVE = {  # heights in eye-to-mouth distances below the eyes, half widths in eye distances
     "face": (-0.75, 1.66),
-    "forehead": (-1.0, 1.66),
+    "forehead": (-0.85, 1.66),
     "inner": (-0.4, 1.35),
     "lower": (0.45, 1.66),
     "mouth": (0.65, 1.35),

@@ -8,7 +8,10 @@ drawn.
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +34,14 @@ class Draw:
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
+        self.host = random.Random(seed)
+
+    def parts(self, count: int, shares: Sequence[float]) -> list[slice]:
+        """Cut `count` things into consecutive parts of about these shares, the odd ones at random."""
+        at = self.host.random()
+        ends = [min(count, math.floor(total * count + at)) for total in accumulate(shares)]
+        ends[-1] = count
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     def uniform(
         self, shape: int | tuple[int, ...], low: float | Tensor = 0.0, high: float | Tensor = 1.0
@@ -235,13 +246,17 @@ def jpeg(images: Tensor, quality: Tensor, *, halve_colours: bool = True) -> Tens
     """What a JPEG encoder and decoder leave of each image; only the lossless part of the codec is left out.
 
     Args:
-        images: Float `(B, 3, H, W)`, H and W multiples of 16.
+        images: Float `(B, 3, H, W)`.
         quality: `(B,)` in [1, 100], as libjpeg scales its tables.
         halve_colours: 4:2:0, else 4:4:4.
 
     Returns:
         Whole numbers, float `(B, 3, H, W)`.
     """
+    height, width = images.shape[-2:]
+    if height % 16 or width % 16:
+        whole = F.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate")
+        return jpeg(whole, quality, halve_colours=halve_colours)[..., :height, :width]
     quality = quality.clamp(1, 100)
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     ycc = to_ycc(images.round())

@@ -11,8 +11,8 @@ import numpy as np
 
 from sficonv.datasets.source import SourceItem, text_hash
 from sficonv.faces.alignment import TEMPLATE, similarity
-from sficonv.faces.blending import self_blend_with_mask
 from sficonv.faces.detectors import import_dlib, shape_predictor
+from sficonv.faces.forging import forge_one
 from sficonv.media.images import read_image, write_png
 from sficonv.splits.near_duplicates import perceptual_hash
 
@@ -86,7 +86,7 @@ def add_forgeries(
         stem = original_stem(crop["path"])
         for number in range(count):
             drawn = text_hash(f"{seed}/{number}/{crop['path']}")
-            fake, mask = self_blend_with_mask(image, landmarks, np.random.default_rng(int(drawn[:32], 16)))
+            fake, mask = forge_one(image, landmarks, seed=int(drawn[:15], 16))
             path = f"{stem}_{METHOD}{number}.png"
             mask_path = f"masks/{path.removeprefix('crops/')}"
             write_png(out / mask_path, np.rint(255 * mask).astype(np.uint8))
