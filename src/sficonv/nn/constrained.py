@@ -34,8 +34,8 @@ def constrain(weight: Tensor) -> Tensor:
         tensor(-1.)
     """
     k = weight.shape[-1]
-    centre = torch.zeros(k, k, dtype=weight.dtype, device=weight.device)
-    centre[k // 2, k // 2] = 1
+    # padded, not assigned to: a number that is copied to the device cannot be recorded in a CUDA graph
+    centre = F.pad(weight.new_ones(1, 1), (k // 2,) * 4)
     free = 1 - centre
     shift = (1 - (weight * free).sum((-2, -1), keepdim=True)) / (k * k - 1)
     return (weight + shift) * free - centre
