@@ -18,6 +18,7 @@ from sficonv.models.rivals import multitask as multitask
 from sficonv.models.rivals import smil as smil
 from sficonv.models.rivals import spsl as spsl
 from sficonv.models.rivals import srm as srm
+from sficonv.models.rivals import twobranch as twobranch
 from sficonv.models.rivals import xray as xray
 
 __all__ = [
