@@ -104,7 +104,7 @@ def scan(
         if table is not None and earlier:
             results = ScanResults(_among(results, files))
             write_csv(results, table)
-    results.caution = detector.known_weakness
+    results.caution = detector.weakness
     if copies is not None:
         with file_progress(len(files), "annotating") as on_progress:
             for result in results:
