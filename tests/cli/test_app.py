@@ -148,8 +148,8 @@ def test_one_bad_file_is_failure(photo, weights, tmp_path, capsys):
 def test_what_a_library_prints_does_not_reach_the_json(photo, weights, capsys, monkeypatch):
     import sficonv.media.images as media
 
-    read_image = media.read_image
-    monkeypatch.setattr(media, "read_image", lambda *a, **k: print("chatter") or read_image(*a, **k))
+    read = media.read_picture
+    monkeypatch.setattr(media, "read_picture", lambda *a, **k: print("chatter") or read(*a, **k))
     assert main(["scan", str(photo), "--weights", str(weights), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)[0]["error"] is None

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from sficonv.errors import MediaError
-from sficonv.media.images import iter_media, media_kind, read_image
+from sficonv.media.images import read_image
+from sficonv.media.kinds import media_kind
+from sficonv.media.listing import list_media
 
 
 def png_of_size(path: Path, width: int, height: int) -> Path:
@@ -52,7 +54,8 @@ def test_formats_by_content_whatever_the_name(tmp_path: Path, format: str) -> No
         ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
         ("I;16", 32896, (128, 128, 128)),
         ("I;16", 65535, (255, 255, 255)),
-        ("I;16", 300, (1, 1, 1)),
+        ("I;16", 2048, (128, 128, 128)),  # 12 bits, stored as they are
+        ("I;16", 200, (1, 1, 1)),
     ],
 )
 def test_pixel_formats(tmp_path: Path, mode: str, colour: object, expected: tuple[int, ...]) -> None:
@@ -187,17 +190,20 @@ def test_iter_media(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / "linked.jpg").touch()
     (tmp_path / "z").symlink_to(elsewhere)
-    found = [p.relative_to(tmp_path).as_posix() for p in iter_media([tmp_path])]
+    found = [p.relative_to(tmp_path).as_posix() for p in list_media([tmp_path]).files]
     assert found == ["a.mp4", "b/1.PNG", "b/2.jpg", "c/d/e.webm", "z/linked.jpg"]
     named = [tmp_path / "notes.txt", tmp_path / "missing", tmp_path / "a.mp4"]
-    assert iter_media([*named, tmp_path / "b", str(named[0])]) == [*named, *iter_media([tmp_path / "b"])]
+    assert list_media([*named, tmp_path / "b", str(named[0])]).files == [
+        *named,
+        *list_media([tmp_path / "b"]).files,
+    ]
 
 
 def test_each_real_folder_is_listed_once(tmp_path: Path) -> None:
     (tmp_path / "real/a").mkdir(parents=True)
     (tmp_path / "real/a/1.jpg").touch()
     (tmp_path / "real/b").symlink_to(tmp_path / "real/a")
-    assert iter_media([tmp_path]) == [tmp_path / "real/a/1.jpg"]
+    assert list_media([tmp_path]).files == [tmp_path / "real/a/1.jpg"]
 
 
 def test_an_unreadable_folder_costs_only_its_own_files(tmp_path: Path, lock_folder) -> None:
@@ -205,8 +211,8 @@ def test_an_unreadable_folder_costs_only_its_own_files(tmp_path: Path, lock_fold
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     lock_folder(tmp_path / "b")
-    assert iter_media([tmp_path]) == [tmp_path / "a/1.jpg", tmp_path / "b", tmp_path / "c/3.jpg"]
+    assert list_media([tmp_path]).files == [tmp_path / "a/1.jpg", tmp_path / "b", tmp_path / "c/3.jpg"]
     with pytest.raises(MediaError, match="b: the folder cannot be read"):
         media_kind(tmp_path / "b")
     with pytest.raises(MediaError, match="b: the folder cannot be read"):
-        iter_media([tmp_path / "b"])
+        list_media([tmp_path / "b"])

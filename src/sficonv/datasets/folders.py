@@ -12,7 +12,8 @@ from typing import Literal
 from sficonv.datasets.identity_split import split_by_identity
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
 from sficonv.errors import DataError
-from sficonv.media.images import VIDEO_SUFFIXES, is_folder, walk_media
+from sficonv.media.kinds import VIDEO_SUFFIXES, is_folder
+from sficonv.media.listing import Listing, list_media
 
 LABEL_WORDS = {
     **dict.fromkeys(("real", "reals", "original", "originals", "authentic"), 0),
@@ -72,7 +73,8 @@ def read_folder(
     said: dict[str, int] = {}
     unlabelled: list[Path] = []
     unmatched: list[Path] = []
-    for path in walk_media(root):
+    listing = list_media([root])
+    for path in listing.files:
         relative = path.relative_to(root)
         unreadable = is_folder(path)  # a folder stands here for the files that it hides
         words = _read_words(root, relative if unreadable else relative.parent)
@@ -100,6 +102,8 @@ def read_folder(
         notes.append(f"{len(unlabelled)} files outside real and fake folders ignored, first {unlabelled[0]}")
     if unmatched:
         notes.append(f"{len(unmatched)} files ignored, not matched by video_pattern: {unmatched[0].name}")
+    if skipped := [path for path in listing.skipped if not path.name.startswith(".")]:
+        notes.append(Listing(skipped=[path.relative_to(root) for path in skipped]).note)
     if pattern is None and not video_folders and _look_like_frames(items):
         notes.append(
             "every image is taken for a video of its own; if the images of one folder are frames of one "

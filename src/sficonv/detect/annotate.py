@@ -55,7 +55,7 @@ class AnnotatedCopies:
             raise ValueError("annotate copies files: an image in memory has none")
 
     def _check_kind(self, file: Path) -> None:
-        from sficonv.media.images import media_kind
+        from sficonv.media.kinds import media_kind
 
         try:
             kind = media_kind(file)
@@ -108,9 +108,9 @@ def annotate(result: ScanResult, out: str | Path, *, band: tuple[float, float]) 
         raise ValueError(f"{out}: the copy would overwrite the file itself")
     people = _people(result)
     if result.kind == "image":
-        from sficonv.media.images import read_image
+        from sficonv.media.images import read_picture
 
-        image = _draw(read_image(result.path), _at(people, 0.0), band)
+        image = _draw(read_picture(result.path).pixels, _at(people, 0.0), band)
         if not cv2.imwrite(str(out), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{out}: the image could not be written")
         return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from sficonv.exported import ExportedModel, open_exported
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from sficonv.models.config import ModelConfig
 
 LARGE = 512
 """Longer side, in pixels, above which crops are turned into input one by one: as floats they take memory."""
@@ -51,8 +49,6 @@ class TorchClassifier:
         card: Its model card.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one.
         mirror: Average over the crop and its mirror image where the card asks for it.
-        compile: Judge by a model compiled with `torch.compile`: one graph for every batch size. The first
-            crops wait for the compiler, which takes a minute or more.
         fold: On a CPU, judge by a copy that is folded (`sficonv.fold`) and lies in memory as convolutions
             read it fastest: the same scores to float error in less time.
 
@@ -68,7 +64,6 @@ class TorchClassifier:
         *,
         device: str | None = None,
         mirror: bool = True,
-        compile: bool = False,
         fold: bool = False,
     ) -> None:
         from sficonv.models.inference import asks_for_mirror
@@ -76,17 +71,15 @@ class TorchClassifier:
         self.device = _device(device)
         self.model = model.to(self.device).eval()
         self.card = card
-        self.config = cast("ModelConfig", model.config)
-        self.name, self.image_size = self.config.name, self.config.image_size
+        self.config: Any = model.config
+        self.name = str(self.config.name)
+        self.image_size: int = self.config.image_size
         self.calibration = read_calibration(card)
         self.mirror = mirror and asks_for_mirror(card)
-        self.views: tuple[str, ...] = ("original", "mirrored") if self.mirror else ("original",)
+        self.views = ("original", "mirrored") if self.mirror else ("original",)
         on_cpu = self.device.type == "cpu"
         self.largest_batch = CPU_BATCH if on_cpu else None
         self.fast_model: nn.Module = _folded(self.model) if fold and on_cpu else self.model
-        self.compiled = compile
-        if compile:
-            self.fast_model.compile()
 
     def to_batch(self, crops: list[np.ndarray]) -> Tensor:
         """Preprocess face crops exactly as in training.
@@ -114,14 +107,10 @@ class TorchClassifier:
 
         from sficonv.models.inference import p_fake
 
-        alone = self.compiled and len(crops) == 1  # torch.compile makes a graph of its own for a batch of one
-        # to the compiler, tensors of inference mode and others are two kinds: it would compile twice
-        with torch.no_grad() if self.compiled else torch.inference_mode():
-            batch = self.to_batch(crops * 2 if alone else crops)
-            if self.compiled:
-                torch._dynamo.mark_dynamic(batch, 0)
+        with torch.inference_mode():
+            batch = self.to_batch(crops)
             scores = p_fake(self.fast_model, batch, calibration=self.calibration, mirror=self.mirror)
-            return scores[: len(crops)].cpu().numpy()
+            return scores.cpu().numpy()
 
 
 class ExportedClassifier:
@@ -148,7 +137,7 @@ class ExportedClassifier:
             raise ValueError(
                 f"{path}: averages over the mirror image inside the file; export it again with --no-mirror"
             )
-        self.views: tuple[str, ...] = ("original", "mirrored") if self.exported.mirrored else ("original",)
+        self.views = ("original", "mirrored") if self.exported.mirrored else ("original",)
         self.card = self.exported.card
         self.name = str(self.card["model"])
         self.image_size = int(self.card["image_size"])

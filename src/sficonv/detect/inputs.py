@@ -52,7 +52,7 @@ def sources_of(given: Sources) -> Iterator[SourceFile]:
 def is_one(given: Sources) -> bool:
     """Whether `given` is one file or one image, so that its answer is one result."""
     if isinstance(given, str | Path):
-        from sficonv.media.images import is_folder
+        from sficonv.media.kinds import is_folder
 
         return not is_folder(Path(given))
     return not isinstance(given, list | tuple) and getattr(given, "ndim", 3) < 4

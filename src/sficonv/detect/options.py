@@ -16,6 +16,8 @@ class ScanOptions:
         start: Begin here in each video (seconds).
         end: Stop before this time in each video (seconds); by default at its end.
         min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
+        video_stream: Of a video with several video streams the one to judge, counted from 0; by default the
+            one flagged as default, else the largest.
         max_pixels: Images and videos with more pixels than this are refused.
         max_duration: Videos longer than this are refused (seconds); by default none is.
 
@@ -33,6 +35,7 @@ class ScanOptions:
     start: float = 0.0
     end: float | None = None
     min_face: int = 40
+    video_stream: int | None = None
     max_pixels: int = 64_000_000
     max_duration: float | None = None
 
@@ -50,6 +53,4 @@ class ScanOptions:
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels must be at least 1, got {self.max_pixels}")
         if self.max_duration is not None and not self.max_duration > 0:
-            raise ValueError(
-                f"max_duration must be a positive number of seconds, got {self.max_duration}"
-            )
+            raise ValueError(f"max_duration must be a positive number of seconds, got {self.max_duration}")

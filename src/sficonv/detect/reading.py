@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.quality import image_doubt, video_doubt
 from sficonv.errors import MediaError
+from sficonv.faces.face import crop_face
+from sficonv.faces.search import FaceSearch, turned_upright
 from sficonv.faces.tracking import Box, Tracker, look
 
 if TYPE_CHECKING:
@@ -65,15 +67,18 @@ class FoundFace:
 
 def find_files(paths: Paths) -> Iterator[SourceFile]:
     """The files that `paths` stand for, each once; `error` says what is known already to be wrong with it."""
-    from sficonv.media.images import iter_media
+    from sficonv.media.listing import list_media
 
     seen: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
         try:
-            found = iter_media([Path(path)])
+            listing = list_media([Path(path)])
         except (MediaError, OSError, ValueError) as error:
             yield SourceFile(Path(path), error=str(error))
             continue
+        found = listing.files
+        if listing.note:
+            log.warning("%s: %s", path, listing.note)
         yield from (SourceFile(file) for file in found if file not in seen)
         seen.update(found)
         if not found:
@@ -99,8 +104,21 @@ class CutFace:
     points: np.ndarray | None = None
 
 
-FindFaces = Callable[[np.ndarray], list[CutFace]]
-"""From a frame, RGB `uint8` `(H, W, 3)`, to its faces."""
+class FindFaces(Protocol):
+    """What finds the faces of the frames of one file after the other."""
+
+    def begin(self, *, still: bool) -> Search:
+        """Start with a new file: one picture, or a video."""
+
+
+class Search(Protocol):
+    """What finds the faces of one file."""
+
+    def __call__(self, image: np.ndarray) -> list[CutFace]:
+        """From a frame, RGB `uint8` `(H, W, 3)`, to its faces."""
+
+    def notes(self) -> list[str]:
+        """What a reader should know of the search, in plain words."""
 
 
 def read_faces(
@@ -113,17 +131,23 @@ def read_faces(
     Args:
         file: What to read; `kind`, `error`, `duration`, `frames` and `notes` are filled in.
         options: What of it.
-        find_faces: Of `face_finder` or `whole_image`.
+        find_faces: A `FaceFinder` or `WholeImages`.
         on_progress: Called with the path and the share that was read after each frame.
     """
     if file.error:
         return
     tracker = Tracker(max_gap=max(2.0, 4 * options.every))
+    search: Search | None = None
     try:
         for number, time, image in _frames(file, options):
-            faces = find_faces(image)
+            search = search or find_faces.begin(still=file.kind == "image")
+            faces = search(image)
             tracks = tracker.update(
-                time, [f.box for f in faces], [f.landmarks for f in faces], [look(f.image) for f in faces]
+                time,
+                [f.box for f in faces],
+                [f.landmarks for f in faces],
+                [look(f.image) for f in faces],
+                frame_size=(image.shape[1], image.shape[0]),
             )
             file.frames += 1
             for f, track in zip(faces, tracks, strict=True):
@@ -135,6 +159,7 @@ def read_faces(
     except Exception as error:  # one file that trips a decoder must not cost the others their verdict
         log.debug("while reading %s", file.path, exc_info=True)
         file.error = f"{file.path}: could not be processed ({type(error).__name__}: {error})"
+    file.notes += search.notes() if search is not None else []
     if file.error and file.frames and file.kind == "video":
         file.notes.append(f"the file is damaged: judged by the {file.frames} frames that could be decoded")
 
@@ -145,7 +170,8 @@ def _share(time: float, file: SourceFile, options: ScanOptions) -> float:
 
 
 def _frames(file: SourceFile, options: ScanOptions) -> Iterator[tuple[int, float, np.ndarray]]:
-    from sficonv.media.images import media_kind, read_image
+    from sficonv.media.images import read_picture
+    from sficonv.media.kinds import media_kind
 
     if file.image is not None:
         image, file.image, file.kind = file.image, None, "image"
@@ -153,19 +179,21 @@ def _frames(file: SourceFile, options: ScanOptions) -> Iterator[tuple[int, float
         return
     file.kind = media_kind(file.path)
     if file.kind == "image":
-        image = read_image(file.path, max_pixels=options.max_pixels)
-        file.notes += filter(None, [image_doubt(file.path)])
-        yield 0, 0.0, image
+        picture = read_picture(file.path, max_pixels=options.max_pixels)
+        file.notes += filter(None, [*picture.notes, image_doubt(file.path)])
+        file.error = picture.damage or None
+        yield 0, 0.0, picture.pixels
         return
     from itertools import islice
 
     from sficonv.media.video import iter_frames, probe
 
-    info = probe(file.path)
+    info = probe(file.path, stream=options.video_stream)
     file.duration = info.duration or None
     _check_limits(info, options)
-    file.notes += filter(None, [video_doubt(info)])
-    for frame in islice(iter_frames(file.path, **_sampling(info, options, file.notes)), options.max_frames):
+    file.notes += filter(None, [*info.notes, video_doubt(info)])
+    sampled = iter_frames(file.path, stream=options.video_stream, **_sampling(info, options, file.notes))
+    for frame in islice(sampled, options.max_frames):
         yield frame.index, frame.time, frame.image
 
 
@@ -173,7 +201,7 @@ def _check_limits(info: VideoInfo, options: ScanOptions) -> None:
     if info.width * info.height > options.max_pixels:
         raise MediaError(
             f"{info.path}: {info.width} x {info.height} pixels is more than the limit of "
-            f"{options.max_pixels:,}"
+            f"{options.max_pixels:,}; raise max_pixels, or make it smaller"
         )
     if options.max_duration is not None and info.duration > options.max_duration:
         raise MediaError(
@@ -199,35 +227,59 @@ def _sampling(info: VideoInfo, options: ScanOptions, notes: list[str]) -> dict[s
     return {"times": [options.start + step * (i + 0.5) for i in range(options.max_frames)]}
 
 
-def face_finder(*, margin: float, size: int) -> FindFaces:
-    """Find the faces of a frame and cut them as the detector was trained on.
+class FaceFinder:
+    """Finds the faces of frames and cuts them as the detector was trained on.
 
     Args:
         margin: Side of the square relative to the longer side of the face box.
         size: Of the crops, in pixels.
+        smallest: Shorter side of a face, in pixels, from which it is looked for.
     """
-    from sficonv.faces.detectors import YuNet
-    from sficonv.faces.face import crop_face
 
-    find = YuNet()
+    def __init__(self, *, margin: float, size: int, smallest: int) -> None:
+        from sficonv.faces.detectors import YuNet
 
-    def find_faces(image: np.ndarray) -> list[CutFace]:
-        found = []
-        for face in find(image):
+        self.margin, self.size, self.smallest = margin, size, smallest
+        self._detector = YuNet()
+
+    def begin(self, *, still: bool) -> Search:
+        """Start with a new file: one picture, or a video."""
+        return _CropSearch(self, FaceSearch(self._detector, smallest=self.smallest, still=still))
+
+
+class _CropSearch:
+    def __init__(self, finder: FaceFinder, search: FaceSearch) -> None:
+        self._finder, self._search = finder, search
+        self.notes = search.notes
+
+    def __call__(self, image: np.ndarray) -> list[CutFace]:
+        margin, size = self._finder.margin, self._finder.size
+        cut = []
+        for face, turns in ((found.face, found.turns) for found in self._search(image)):
             crop, points = crop_face(image, face, margin=margin, size=size)
-            found.append(CutFace(crop, face.box, face.landmarks, face.score, points / np.float32(size)))
-        return found
+            crop, points = turned_upright(crop, points / np.float32(size), turns)
+            cut.append(CutFace(crop, face.box, face.landmarks, face.score, points))
+        return cut
 
-    return find_faces
 
+class WholeImages:
+    """The images are crops already: one face each, all of it."""
 
-def whole_image(image: np.ndarray) -> list[CutFace]:
-    """The image is a crop already: one face, all of it."""
-    height, width = image.shape[:2]
-    corners = np.array(
-        [[0, 0], [width, 0], [width / 2, height / 2], [0, height], [width, height]], np.float32
-    )
-    return [CutFace(image, (0.0, 0.0, float(width), float(height)), corners, 1.0)]
+    def begin(self, *, still: bool) -> Search:
+        """Start with a new file."""
+        return self
+
+    def __call__(self, image: np.ndarray) -> list[CutFace]:
+        """The whole image."""
+        height, width = image.shape[:2]
+        corners = np.array(
+            [[0, 0], [width, 0], [width / 2, height / 2], [0, height], [width, height]], np.float32
+        )
+        return [CutFace(image, (0.0, 0.0, float(width), float(height)), corners, 1.0)]
+
+    def notes(self) -> list[str]:
+        """Nothing was looked for."""
+        return []
 
 
 def sharpness(crop: np.ndarray) -> float:

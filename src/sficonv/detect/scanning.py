@@ -16,13 +16,13 @@ import numpy as np
 
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import (
+    FaceFinder,
     FindFaces,
     FoundFace,
     OnProgress,
     SourceFile,
-    face_finder,
+    WholeImages,
     read_faces,
-    whole_image,
 )
 from sficonv.detect.results import Evidence, FaceScore, ScanResult, Verdict
 from sficonv.detect.verdict import judge_tracks, reasons_for_doubt
@@ -106,8 +106,8 @@ def scan_files(
 
 def _find_faces(judge: Judge, options: ScanOptions) -> FindFaces:
     if options.crops:
-        return whole_image
-    return face_finder(margin=judge.crop_margin, size=judge.crop_size)
+        return WholeImages()
+    return FaceFinder(margin=judge.crop_margin, size=judge.crop_size, smallest=options.min_face)
 
 
 @dataclass
@@ -150,7 +150,8 @@ class _File:
             p_fake: float | None = tracks[0].p_fake
             verdict = judge.verdict(tracks[0].p_fake) if tracks[0].decides else "uncertain"
         else:
-            p_fake, verdict = None, "no_face" if source.frames else "error"
+            # In what could not be read to its end, a face may be where nobody has looked.
+            p_fake, verdict = None, "no_face" if source.frames and not source.error else "error"
         return ScanResult(
             path=source.path,
             kind=source.kind,

@@ -96,7 +96,7 @@ class YuNet:
         Raises:
             ValueError: The array is not a uint8 RGB image.
         """
-        return self._search(image, self.long_side)
+        return self.search(image, self.long_side)
 
     def largest(self, image: np.ndarray, *, passes: int = 1) -> Face | None:
         """Find the largest face alone, faster: in a copy of half the side first, then closer.
@@ -115,14 +115,14 @@ class YuNet:
             ValueError: The array is not a uint8 RGB image.
         """
         side = max(_SMALLEST_INPUT, self.long_side // 2)
-        for face in self._search(image, side)[:1]:
+        for face in self.search(image, side)[:1]:
             longer = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
             if longer * min(1.0, side / max(image.shape[:2])) < _TRUSTED_SIDE:
                 continue
             refined = self.refine(image, face, passes=passes)
             if refined is not face:
                 return refined
-        for face in self._search(image, self.long_side)[:1]:
+        for face in self.search(image, self.long_side)[:1]:
             return self.refine(image, face, passes=passes)
         return None
 
@@ -144,7 +144,7 @@ class YuNet:
         for number in range(passes):
             cut = align_face if number else crop_face
             crop, points = cut(image, face, margin=_CLOSER_MARGIN, size=_CLOSER_SIDE)
-            again = [f for f in self._search(crop, _CLOSER_SIDE) if _is_centred(f)]
+            again = [f for f in self.search(crop, _CLOSER_SIDE) if _is_centred(f)]
             if not again:
                 return face
             to_image = similarity(points, face.landmarks)
@@ -155,7 +155,8 @@ class YuNet:
             face = Face(box, landmarks.astype(np.float32), face.score)
         return face
 
-    def _search(self, image: np.ndarray, long_side: int) -> list[Face]:
+    def search(self, image: np.ndarray, long_side: int) -> list[Face]:
+        """The faces found in a copy of an image that is reduced to this long side, largest box first."""
         _check_image(image)
         height, width = image.shape[:2]
         target = min(max(height, width, _SMALLEST_INPUT), long_side)

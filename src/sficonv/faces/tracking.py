@@ -50,9 +50,16 @@ class Tracker:
         self.max_gap = max_gap
         self._alive: list[_Track] = []
         self._next = 0
+        self._frame_size: tuple[int, int] | None = None
 
     def update(
-        self, time: float, boxes: list[Box], points: list[np.ndarray], looks: list[np.ndarray]
+        self,
+        time: float,
+        boxes: list[Box],
+        points: list[np.ndarray],
+        looks: list[np.ndarray],
+        *,
+        frame_size: tuple[int, int] | None = None,
     ) -> list[int]:
         """Assign the faces of one frame.
 
@@ -61,12 +68,15 @@ class Tracker:
             boxes: `(x0, y0, x1, y1)` of each face, in pixels.
             points: Landmarks of each face, `(5, 2)`, in pixels.
             looks: `look` of the crop of each face.
+            frame_size: Width and height of the frame in pixels. Where they change on the way, what was seen
+                before is brought to the new size.
 
         Returns:
             The track number of each face; numbers count up from 0 and are never reused.
         """
         faces = list(zip(boxes, points, looks, strict=True))
         self._alive = [t for t in self._alive if time - t.time <= self.max_gap]
+        self._rescale(frame_size)
         pairs = [
             (likeness, t, number)
             for t, track in enumerate(self._alive)
@@ -87,6 +97,16 @@ class Tracker:
             track = chosen[number]
             track.time, track.box, track.points, track.look = time, box, marks, seen
         return [chosen[number].number for number in range(len(faces))]
+
+    def _rescale(self, frame_size: tuple[int, int] | None) -> None:
+        before, self._frame_size = self._frame_size, frame_size
+        if before is None or frame_size is None or before == frame_size:
+            return
+        across, down = frame_size[0] / before[0], frame_size[1] / before[1]
+        for track in self._alive:
+            x0, y0, x1, y1 = track.box
+            track.box = (x0 * across, y0 * down, x1 * across, y1 * down)
+            track.points = track.points * np.array([across, down])
 
 
 def look(crop: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from sficonv.errors import MediaError
-from sficonv.media.images import IMAGE_SUFFIXES, read_image
+from sficonv.media.images import read_image
+from sficonv.media.kinds import IMAGE_SUFFIXES
 from sficonv.media.video import Frame
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")

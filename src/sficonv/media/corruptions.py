@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sficonv.media.container import open_container
+
 LEVELS = (1, 2, 3, 4, 5)
 
 _CLIP_RATE = 25  # frames per second
@@ -163,7 +165,7 @@ def _h264(frames: Sequence[np.ndarray], crf: float, rng: np.random.Generator) ->
             container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
         container.mux(stream.encode())
     stored.seek(0)
-    with av.open(stored, "r") as coded:
+    with open_container(stored) as coded:
         decoded = [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
     return [np.ascontiguousarray(frame[:height, :width]) for frame in decoded]
 

@@ -1,72 +1,69 @@
-"""Reading images that people really have, and telling images from videos by their content."""
+"""Reading images that people really have: any pixel format, large metadata, cut files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import io
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from sficonv.errors import MediaError
-
-IMAGE_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in "jpg jpeg jpe jfif png webp bmp tif tiff avif jp2 ppm pgm heic heif".split()  # noqa: SIM905
-)
-VIDEO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in "mp4 m4v mov avi mkv webm flv wmv mpg mpeg mts m2ts ts 3gp ogv gif".split()  # noqa: SIM905
-)
+from sficonv.media import png
+from sficonv.media.kinds import is_mjpeg, media_format
+from sficonv.media.tiff import ORIENTATION, first_directory, raw_error, upright_bytes
 
 # Only formats whose decoders run no foreign program (Pillow hands EPS to Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
-_PNG = b"\x89PNG\r\n\x1a\n"
-_IMAGE_MAGIC = (
-    b"\xff\xd8\xff",
-    _PNG,
-    b"BM",
-    b"GIF8",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"\0\0\0\x0cjP  ",
-    b"\xff\x4f\xff\x51",
-)
-_VIDEO_MAGIC = (
-    b"\x1aE\xdf\xa3",  # Matroska, WebM
-    b"FLV\x01",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF (WMV)
-    b"OggS",
-    b"\0\0\x01\xba",  # MPEG program stream
-    b"\0\0\x01\xb3",  # MPEG-1/2 video
-)
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
-_HEIC_BRANDS = (b"heic", b"heix", b"heif", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
-_HEADER_SIZE = 1024
+_FORMATS = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "tiff": "TIFF",
+    "avif": "AVIF",
+    "jpeg2000": "JPEG2000",
+    "ppm": "PPM",
+    "heic": "HEIF",
+}
+_STRIP = 256  # rows brought from 16 to 8 bits at a time
+_HEAD = 65536
+_WHOLE = 0.999
+MAX_PIXELS = 64_000_000
 
 
-def read_image(path: str | Path, *, max_pixels: int = 64_000_000) -> np.ndarray:
-    """Read any ordinary image as 8-bit RGB, upright.
+@dataclass(frozen=True)
+class Picture:
+    """An image, and what a reader should know about it.
 
-    The EXIF orientation is applied; grey, palette and CMYK become RGB; 16-bit values are scaled to
-    8 bits; transparent pixels are laid on white; of an animation the first frame is read. Colour
-    profiles are ignored, as in the data that detectors are trained on.
+    Attributes:
+        pixels: uint8 `(H, W, 3)`, RGB, upright.
+        notes: In plain words, what was left out or may mislead: metadata that was not read, missing rows,
+            high dynamic range.
+        damage: What is wrong with the file, "" for a sound one. The pixels are those that could be decoded.
+    """
+
+    pixels: np.ndarray
+    notes: tuple[str, ...] = ()
+    damage: str = ""
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read any ordinary image as 8-bit RGB, upright; `read_picture` for those who want whole files only.
 
     Args:
-        path: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PPM file, whatever its name.
-        max_pixels: Larger images are refused from their header, before anything is decoded. (Pillow's own
-            limit, `PIL.Image.MAX_IMAGE_PIXELS`, stands behind it.)
+        path: As of `read_picture`.
+        max_pixels: As of `read_picture`.
 
     Returns:
         uint8 array `(H, W, 3)`, RGB.
 
     Raises:
-        MediaError: Missing, empty, truncated, too large, or not an image.
+        MediaError: As `read_picture`, and where a part of the picture is missing.
 
     Example:
         >>> from pathlib import Path; from PIL import Image; import tempfile
@@ -75,28 +72,54 @@ def read_image(path: str | Path, *, max_pixels: int = 64_000_000) -> np.ndarray:
         >>> read_image(file).shape
         (2, 4, 3)
     """
+    picture = read_picture(path, max_pixels=max_pixels)
+    if picture.damage:
+        raise MediaError(picture.damage)
+    return picture.pixels
+
+
+def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read any ordinary image as 8-bit RGB, upright, with what there is to say about it.
+
+    The EXIF orientation is applied; grey, palette and CMYK become RGB; 16-bit and float values are scaled to
+    8 bits; transparent pixels are laid on white; of an animation the first frame is read. Colour profiles
+    are ignored, as in the data that detectors are trained on. Of a JPEG or PNG file that was cut, what is
+    there is read.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC, JPEG 2000 or PPM file, whatever its name.
+        max_pixels: Larger images are refused from their header, before anything is decoded. (Pillow's own
+            limit, `PIL.Image.MAX_IMAGE_PIXELS`, stands behind it.)
+
+    Raises:
+        MediaError: Missing, empty, damaged, too large, camera raw, or not an image.
+
+    Example:
+        >>> from pathlib import Path; from PIL import Image; import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "grey.png"
+        >>> Image.new("L", (4, 2), 128).save(file)
+        >>> read_picture(file).notes
+        ()
+    """
     path = Path(path)
-    header = _header(path)
-    if _kind(path, header) == "video" and not header.startswith(b"GIF8"):
+    name = media_format(path)
+    if (name not in _FORMATS and name != "raw") or is_mjpeg(path, name):
         raise MediaError(f"{path}: a video, not an image")
+    if name == "raw":
+        raise raw_error(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise MediaError(
-                    f"{path}: {width} x {height} pixels is more than the limit of {max_pixels:,}; "
-                    "make it smaller or raise max_pixels"
-                )
-            image.load()
-            if _is_16_bit_png(header):
-                return _read_16_bit_png(path, image)
-            return to_rgb(image)
+        return _decode(path, name, max_pixels)
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(f"{path}: too many pixels to decode safely ({error})") from error
     except Exception as error:  # decoders raise anything at all on damaged files
+        with suppress(Exception):
+            if (rescued := _rescued(path, name, max_pixels)) is not None:
+                return rescued
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, UnidentifiedImageError):
+            reason = f"its {name.upper()} header cannot be read"
         raise MediaError(f"{path}: the image is damaged or truncated ({reason})") from error
 
 
@@ -122,213 +145,162 @@ def write_png(file: Path, image: np.ndarray) -> str:
     return hashlib.sha256(data.tobytes()).hexdigest()
 
 
-def media_kind(path: str | Path) -> Literal["image", "video"]:
-    """Say whether a file is an image or a video, from its first bytes and never from its name.
-
-    An animated GIF counts as a video. A container without a video stream (sound only) still says
-    "video" here; decoding it raises.
-
-    Args:
-        path: Any file.
-
-    Raises:
-        MediaError: Missing, a folder, unreadable, empty, or neither image nor video.
-
-    Example:
-        >>> from pathlib import Path; from PIL import Image; import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "photo.mp4"
-        >>> Image.new("RGB", (4, 2)).save(file, "png")
-        >>> media_kind(file)
-        'image'
-    """
-    path = Path(path)
-    header = _header(path)
-    if header.startswith(b"GIF8") and _is_animated(path):
-        return "video"
-    return _kind(path, header)
-
-
-def iter_media(paths: Iterable[str | Path]) -> list[Path]:
-    """List the media files among files and folders.
-
-    Args:
-        paths: Files and folders. A folder is searched to its end, links to folders included, in sorted
-            order, for files whose suffix is that of an image or video; hidden files are skipped. A file
-            named explicitly is always kept, even if it does not exist, and so is a folder below that
-            cannot be read: what is wrong with it is said when it is read.
-
-    Returns:
-        The files, in the order given, each once.
-
-    Raises:
-        MediaError: One of the folders given cannot be read.
-
-    Example:
-        >>> iter_media(["portrait.any"])
-        [PosixPath('portrait.any')]
-    """
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        files = walk_media(path) if is_folder(path) else [path]
-        found.update(dict.fromkeys(files))
-    return list(found)
-
-
-def walk_media(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that look like media by suffix, sorted, each real folder once.
-
-    A folder below it that cannot be read is yielded itself: reading it says what is wrong.
-
-    Raises:
-        MediaError: The folder itself cannot be read.
-    """
-    yield from _walk(_entries(folder), {folder.resolve()})
-
-
-def _walk(entries: list[Path], seen: set[Path]) -> Iterator[Path]:
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if not is_folder(entry):
-            if entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-                yield entry
-            continue
-        real = entry.resolve()
-        if real in seen:  # a link back to a parent folder, or to one that has been listed
-            continue
-        seen.add(real)
-        try:
-            below = _entries(entry)
-        except MediaError:
-            yield entry
-        else:
-            yield from _walk(below, seen)
-
-
-def is_folder(path: Path) -> bool:
-    """Whether this is a folder; what may not even be looked at is none."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise MediaError(f"{folder}: the folder cannot be read ({error})") from error
-
-
-def _header(path: Path) -> bytes:
-    try:
-        if is_folder(path):
-            _entries(path)
-        if path.exists() and not path.is_file():  # a pipe would wait for ever
-            raise MediaError(f"{path}: is a folder or a device, not a file")
-        with path.open("rb") as file:
-            header = file.read(_HEADER_SIZE)
-    except FileNotFoundError as error:
-        raise MediaError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise MediaError(f"{path}: cannot be opened ({error})") from error
-    if not header:
-        raise MediaError(f"{path}: the file is empty")
-    return header
-
-
-def _kind(path: Path, header: bytes) -> Literal["image", "video"]:
-    if not any(header):
-        raise MediaError(f"{path}: the file begins with zeros only (an interrupted download?)")
-    if _is_text(header):
-        start = header[:30].decode("utf-8", "ignore").strip()
-        raise MediaError(f"{path}: the file is text ({start!r} ...), neither an image nor a video")
-    if header[4:8] == b"ftyp" and b"avif" not in header[8:64] and header[8:12] in _HEIC_BRANDS:
-        raise MediaError(f"{path}: HEIC/HEIF images are not supported; save the image as JPEG or PNG")
-    if _is_image(header):
-        return "image"
-    if _is_video(header):
-        return "video"
-    raise MediaError(f"{path}: neither an image nor a video (unknown content {header[:8].hex(' ')} ...)")
-
-
-def _is_image(header: bytes) -> bool:
-    return (
-        header.startswith(_IMAGE_MAGIC)
-        or (header[:4] == b"RIFF" and header[8:12] == b"WEBP")
-        or (header[4:8] == b"ftyp" and b"avif" in header[8:64])
-        or (header[:2] in (b"P5", b"P6") and header[2:3].isspace())
-    )
-
-
-def _is_video(header: bytes) -> bool:
-    return (
-        header.startswith(_VIDEO_MAGIC)
-        or header[4:8] in _MP4_BOXES
-        or (header[:4] == b"RIFF" and header[8:12] == b"AVI ")
-        or header[0:377:188] == b"GGG"  # MPEG transport stream: a sync byte in every packet
-        or header[4:389:192] == b"GGG"  # the same as cameras write it
-    )
-
-
-def _is_text(header: bytes) -> bool:
-    try:
-        # A character may be cut in two where the reading stopped.
-        text = header.decode("utf-8", "strict" if len(header) < _HEADER_SIZE else "ignore")
-    except UnicodeDecodeError:
-        return False
-    cut = len(header) - len(text.encode())
-    return cut < 4 and all(c.isprintable() or c.isspace() for c in text)
-
-
-def _is_animated(path: Path) -> bool:
-    try:
-        with Image.open(path, formats=("GIF",)) as image:
-            return bool(getattr(image, "is_animated", False))
-    except Exception:  # damaged: reading it will say so
-        return False
-
-
-def _is_16_bit_png(header: bytes) -> bool:
-    return header[12:16] == b"IHDR" and header[24] == 16 and header[25] in (2, 4, 6)
-
-
-def _read_16_bit_png(path: Path, image: Image.Image) -> np.ndarray:
-    """16-bit colour and alpha PNGs: Pillow drops the low byte, so OpenCV decodes and we round."""
-    data = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if data is None or data.dtype != np.uint16 or data.shape[:2] != (image.height, image.width):
-        return to_rgb(image)
-    data = np.round(data / 257.0)
-    if data.ndim == 3 and data.shape[2] == 4:
-        alpha = data[..., 3:] / 255.0
-        data = np.round(data[..., :3] * alpha + 255.0 * (1 - alpha))
-    data = np.repeat(data[..., None], 3, axis=2) if data.ndim == 2 else data[..., ::-1]
-    upright = ImageOps.exif_transpose(_with_exif(Image.fromarray(data.astype(np.uint8)), image))
-    return np.array(upright)
-
-
-def _with_exif(image: Image.Image, source: Image.Image) -> Image.Image:
-    image.getexif().update(source.getexif())
-    return image
-
-
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """An image of Pillow as `read_image` gives it: RGB `uint8` `(H, W, 3)`, upright, on white."""
-    image = ImageOps.exif_transpose(image)
+    """The pixels of a Pillow image: uint8 `(H, W, 3)`, upright, on white."""
+    image.load()  # may find the orientation, or apply it
+    orientation = image.getexif().get(ORIENTATION, 1)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_deep_grey(image)
+        return _upright(_to_8_bits(np.asarray(image)[..., None])[0], orientation)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return _upright(np.array(image.convert("RGB")), orientation)
 
 
-def _from_deep_grey(image: Image.Image) -> np.ndarray:
-    """16-bit grey to 8 bits over the full range, never by cutting off at 255."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = values.min(), values.max()
-    if low < 0 or high > 65535 or image.mode == "F":
-        raise ValueError(f"{image.mode} pixels from {low:g} to {high:g}; save the image with 8 or 16 bits")
-    grey = np.round(values / 257.0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Refuse what is too large to be decoded.
+
+    Raises:
+        MediaError: More pixels than allowed.
+    """
+    if width * height > max_pixels:
+        raise MediaError(
+            f"{path}: {width} x {height} pixels is more than the limit of {max_pixels:,}; make it smaller"
+        )
+
+
+def _decode(path: Path, name: str, max_pixels: int) -> Picture:
+    if name == "heic":
+        _register_heif(path)
+    if name == "png":
+        data, notes = png.only_pixels(path)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            check_size(path, *image.size, max_pixels)
+            if data[24] == 16:
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+                orientation = image.getexif().get(ORIENTATION, 1)
+                del data
+                return _deep(pixels, orientation, notes)
+            return Picture(to_rgb(image), tuple(notes))
+    if name == "tiff" and (tags := first_directory(path)) and _is_deep(tags):
+        check_size(path, tags.get(256, [0])[0], tags.get(257, [0])[0], max_pixels)
+        orientation = tags.get(ORIENTATION, [1])[0]
+        encoded = np.frombuffer(upright_bytes(path) if orientation > 1 else path.read_bytes(), np.uint8)
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.dtype != np.uint8:
+            return _deep(pixels, orientation, [])
+    with Image.open(path, formats=(_FORMATS[name],)) as image:
+        check_size(path, *image.size, max_pixels)
+        return Picture(to_rgb(image), tuple(_notes_of(path, name)))
+
+
+def _register_heif(path: Path) -> None:
+    """HEIC is read through Pillow, by libheif."""
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError as error:
+        raise MediaError(
+            f"{path}: HEIC images need the package pi-heif (pip install pi-heif); or save the image as JPEG"
+        ) from error
+    register_heif_opener()
+
+
+def _notes_of(path: Path, name: str) -> list[str]:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    notes = []
+    at = head.find(b"colrnclx")
+    if name in ("avif", "heic") and at > 0:
+        notes += png.hdr_notes(int.from_bytes(head[at + 10 : at + 12], "big"))
+    if name in ("jpeg", "heic") and (b"MotionPhoto" in head or b"MicroVideo" in head):
+        notes.append("a motion photo: the short video that the file holds as well was not judged")
+    return notes
+
+
+def _is_deep(tags: dict[int, list[int]]) -> bool:
+    return max(tags.get(258, [1])) > 8 or 3 in tags.get(339, [1])  # bits, kind of number (3: float)
+
+
+def _deep(pixels: np.ndarray | None, orientation: int, notes: list[str]) -> Picture:
+    """What OpenCV decoded with more than 8 bits: it keeps all of them, where Pillow drops the low ones."""
+    if pixels is None:
+        raise ValueError("its pixels cannot be decoded")
+    values, more = _to_8_bits(pixels.reshape(*pixels.shape[:2], -1), bgr=True)
+    return Picture(_upright(values, orientation), (*notes, *more))
+
+
+def _to_8_bits(values: np.ndarray, *, bgr: bool = False) -> tuple[np.ndarray, list[str]]:
+    """Numbers `(H, W, C)` of any range as RGB: grey or colour, with or without alpha, never cut off at 255.
+
+    The sensors of cameras and microscopes give 10, 12 or 14 bits, which many programs store in 16 as they
+    are; float pixels reach up to 1, 255 or 65535.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 65535:
+        raise ValueError(f"pixels from {low:g} to {high:g}; save the image with 8 or 16 bits")
+    notes = []
+    if values.dtype.kind == "f":
+        full = next(limit for limit in (1, 255, 65535) if high <= limit)
+    else:
+        bits = next(bits for bits in (10, 12, 14, 16) if high < 2**bits) if high >= 256 else 16
+        full = 2**bits - 1
+        if bits < 16:
+            notes.append(f"its pixels use {bits} of 16 bits: brightened to show them")
+    height, width, channels = values.shape
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):
+        strip = values[top : top + _STRIP].astype(np.float32) * np.float32(255 / full)
+        colour = strip[..., :1] if channels < 3 else strip[..., :3]
+        if channels in (2, 4):
+            alpha = strip[..., -1:] / 255
+            colour = colour * alpha + 255 * (1 - alpha)
+        out[top : top + _STRIP] = np.rint(colour[..., ::-1] if bgr else colour)
+    return out, notes
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The picture as its EXIF orientation says that it is to be shown."""
+    turns = {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(orientation, 0)
+    turned = np.rot90(pixels, turns) if turns else pixels
+    return np.ascontiguousarray(turned[:, ::-1] if orientation in (2, 4, 5, 7) else turned)
+
+
+def _rescued(path: Path, name: str, max_pixels: int) -> Picture | None:
+    """What is left of a JPEG or PNG file that was cut; `None` where that is nothing."""
+    if name == "jpeg":
+        return _cut_jpeg(path, max_pixels)
+    if name == "png":
+        found = png.rescued(path, max_pixels)
+        if found is not None:
+            with Image.open(io.BytesIO(found[0]), formats=("PNG",)) as image:
+                return _partial(path, to_rgb(image), found[1])
+    return None
+
+
+def _cut_jpeg(path: Path, max_pixels: int) -> Picture | None:
+    """With an end put behind it, a cut JPEG file is decoded; what is missing comes out in one colour."""
+    with Image.open(io.BytesIO(path.read_bytes() + b"\xff\xd9"), formats=("JPEG",)) as image:
+        check_size(path, *image.size, max_pixels)
+        image.load()
+        stored = np.asarray(image.convert("RGB"))
+        flat = (stored == stored[-1, -1]).all(axis=(1, 2))
+        there = len(flat) - int(np.argmin(flat[::-1])) if not flat.all() else 0
+        if not there:
+            return None
+        if image.info.get("progressive"):  # every part of the file sharpens all of the picture
+            lost = "its fine detail is missing"
+            return Picture(to_rgb(image), (f"the file is damaged: {lost}",), _damage(path, lost))
+        return _partial(path, to_rgb(image), there / len(flat))
+
+
+def _partial(path: Path, pixels: np.ndarray, share: float) -> Picture:
+    if share > _WHOLE:
+        note = "the file is damaged or its end is missing; the picture itself could be decoded"
+        return Picture(pixels, (note,))
+    missing = f"{100 * (1 - share):.0f} % of the picture is missing"
+    return Picture(pixels, (f"the file is damaged: {missing}, the rest was judged",), _damage(path, missing))
+
+
+def _damage(path: Path, what: str) -> str:
+    return f"{path}: the image is damaged or truncated: {what}"

@@ -5,39 +5,54 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sficonv.errors import MediaError
-from sficonv.media.images import media_kind
+from sficonv.media.container import frame_rate, second_recording, stream_duration, tick
+from sficonv.media.display import as_displayed, displayed_size, quarter_turns
+from sficonv.media.png import hdr_notes
+from sficonv.media.timeline import Clock, Survey, may_leap, survey
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_MAX_PIXELS = 64_000_000
 _BLIND_SEEK_GAP = 15.0  # seconds; without an index of keyframes a shorter jump rarely pays
+_RESTARTING = {"flv", "gxf"}  # formats whose parts can be joined, beside those that say so themselves
+_UNSURE = {"asf", "gif"}  # formats whose headers may not know the length of all of it
+_DEAF = {"mov", "flv", "asf"}  # formats that end with their first recording for whoever reads them
+_HELD = 3  # packets
 SAME_TIME = 1e-4  # seconds; below any frame period, above rounding
 
 
 class Reader:
     """Decoded frames of one stream, in order, and what went wrong on the way."""
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self, path: Path, container: InputContainer, stream: VideoStream, number: int | None = None
+    ) -> None:
         self.path = path
         self.fps = frame_rate(stream)
         self.enough = False  # stopped by choice: what lies behind was not looked at
-        self._container, self._stream = container, stream
+        self._container, self._stream, self._number = container, stream, number
         self._start = stream.start_time or 0
-        self._tick = _tick(stream)
+        self._tick = tick(stream)
+        self._whole = self._survey()
+        joined = self._whole is not None and self._whole.restarts > 0
+        self._clock = Clock(self._tick, 1 / self.fps, leaps=may_leap(container)) if joined else None
         self._frames = self._decode()
         self._pushed_back: VideoFrame | None = None
         self.reached = 0.0  # end of the last frame decoded, in seconds
         self._errors = 0
-        self._may_jump = True
+        self._may_jump = not joined
+        if self._whole is not None and joined:
+            self.fps = self._whole.packets / self._whole.duration
         self._passed_over = -math.inf
         # Time counts from the first frame itself: what containers say about it is not always true.
         self._pushed_back = self.read()
@@ -45,10 +60,15 @@ class Reader:
             self._start = self._pushed_back.pts or 0
         self._keyframes, self._period, self._last = self._read_index()
 
-    @property
-    def uneven(self) -> bool:
-        """Whether an index of all frames says that they follow one another at changing distances."""
-        return len(self._stream.index_entries) == self._stream.frames > 1 and math.isinf(self._period)
+    def _survey(self) -> Survey | None:
+        """Read the whole file where nothing else shows how long it is, and whether its time starts again."""
+        names = set(self._container.format.name.split(","))
+        unknown = not stream_duration(self._stream) and not self._container.duration
+        joined = bool(names & {"matroska", "avi"}) and second_recording(self.path, 0) > 0
+        seams = joined or may_leap(self._container) or bool(names & _RESTARTING)
+        if not (unknown or seams or names & _UNSURE):
+            return None
+        return survey(self.path, self._number, seams=seams)
 
     def _read_index(self) -> tuple[list[int], float, float]:
         """Times of the keyframes, and where all frames follow one another evenly: the period, the last time.
@@ -131,44 +151,121 @@ class Reader:
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Every frame from here to the end; packets that cannot be decoded are counted and left out."""
-        from av.error import EOFError as EndOfFile
         from av.error import FFmpegError
 
         packets = self._container.demux(self._stream)
+        held: list[Packet] = []  # a corrupt packet and the next few: at a seam it is none
         while True:
             try:
                 packet = next(packets, None)
             except FFmpegError:
                 self._errors += 1
-                return
+                packet = None
+            joined = packet is not None and self._clock is not None and self._clock.correct(packet)
+            if joined or packet is None or len(held) > _HELD:
+                yield from self._frames_of_held(held, trusted=joined)
+                held = []
             if packet is None:
                 return
-            if packet.is_corrupt:
+            if joined:
+                yield from self._drain()
+            if held or packet.is_corrupt:
+                held.append(packet)
+            else:
+                yield from self._frames_of(packet)
+
+    def _frames_of_held(self, held: list[Packet], *, trusted: bool) -> Iterator[VideoFrame]:
+        """Before a seam, a packet is called corrupt because the counters behind it start again."""
+        for packet in held:
+            if packet.is_corrupt and not trusted:
                 self._errors += 1
                 continue
-            wanted = packet.pts is None or self._seconds(packet.pts) >= self._passed_over
-            self._stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
-            try:
-                decoded = packet.decode()
-            except EndOfFile:
-                return
-            except FFmpegError:
-                self._errors += 1
-                continue
-            for frame in decoded:
-                if frame.pts is None:  # AVI: one after the other
-                    frame.pts = self._start + round(self.reached / self._tick)
-                yield frame
-                shown = frame.duration * self._tick if frame.duration else 1 / self.fps
-                self.reached = max(self.reached, self.time_of(frame) + shown)
+            packet.is_corrupt = False
+            yield from self._frames_of(packet)
+
+    def _frames_of(self, packet: Packet) -> Iterator[VideoFrame]:
+        from av.error import EOFError as EndOfFile
+        from av.error import FFmpegError
+
+        wanted = packet.pts is None or self._seconds(packet.pts) >= self._passed_over
+        self._stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
+        try:
+            yield from map(self._timed, packet.decode())
+        except EndOfFile:
+            return
+        except FFmpegError:
+            self._errors += 1
+
+    def _drain(self) -> Iterator[VideoFrame]:
+        """What the decoder still holds of the recording before a seam; the next one would displace it."""
+        codec = self._stream.codec_context
+        yield from map(self._timed, codec.decode(None))
+        codec.flush_buffers()
+
+    def _timed(self, frame: VideoFrame) -> VideoFrame:
+        if frame.pts is None:  # AVI: one after the other
+            frame.pts = self._start + round(self.reached / self._tick)
+        shown = frame.duration * self._tick if frame.duration else 1 / self.fps
+        self.reached = max(self.reached, self.time_of(frame) + shown)
+        return frame
 
     @property
     def expected(self) -> float:
         """Seconds that the video should have; 0 where nothing says it."""
+        if self._whole is not None and self._whole.restarts:
+            return self._whole.duration
         duration = stream_duration(self._stream)
         if not duration and len(self._container.streams) == 1:
             duration = (self._container.duration or 0) / 1e6
         return duration
+
+    @property
+    def duration(self) -> float:
+        """Seconds, as well as can be known."""
+        said = stream_duration(self._stream) or (self._container.duration or 0) / 1e6
+        # At a variable rate the length may have been counted in the order of decoding, in which the last
+        # frame shown is not the last one.
+        if self._whole is None and self._is_uneven:
+            self._whole = survey(self.path, self._number, seams=False)
+        if self._whole is None:
+            return said
+        return self._whole.duration if self._whole.restarts or not said else max(said, self._whole.duration)
+
+    @property
+    def count(self) -> int:
+        """Number of frames; an estimate where the container does not say it."""
+        if self._whole is not None and self._whole.restarts:
+            return self._whole.packets
+        return self._stream.frames or max(1, round(self.duration * self.fps))
+
+    @property
+    def _is_uneven(self) -> bool:
+        """Whether an index of all frames says that they follow one another at changing distances."""
+        return len(self._stream.index_entries) == self._stream.frames > 1 and math.isinf(self._period)
+
+    def size_of(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height of a frame as it is shown."""
+        return displayed_size(frame, self._stream)
+
+    def picture(self, frame: VideoFrame) -> np.ndarray:
+        """A frame as it is shown: uint8 `(H, W, 3)`, RGB."""
+        return as_displayed(frame, self._stream)
+
+    def rotation_of(self, frame: VideoFrame) -> int:
+        """Degrees by which a stored frame is turned anticlockwise to be shown."""
+        return 90 * quarter_turns(frame)
+
+    def notes(self, frame: VideoFrame) -> list[str]:
+        """What a reader should know about this video; by its first frame."""
+        notes = hdr_notes(int(frame.color_trc))
+        if self._whole is not None and self._whole.restarts:
+            parts = self._whole.restarts + 1
+            notes.append(f"{parts} recordings joined: times are counted on from one to the next")
+        elif set(self._container.format.name.split(",")) & _DEAF and second_recording(
+            self.path, self._whole.end if self._whole else 0
+        ):
+            notes.append("a second recording lies behind the end of this one, unseen by players: not judged")
+        return notes
 
     @property
     def ends_early(self) -> bool:
@@ -186,65 +283,3 @@ class Reader:
 
     def _seconds(self, timestamp: int) -> float:
         return (timestamp - self._start) * self._tick
-
-
-@contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first video stream, cover pictures of sound files aside; closed on leaving.
-
-    Raises:
-        MediaError: Not a video, damaged, without a video stream, or with frames that are too large.
-    """
-    if media_kind(path) != "video":
-        raise MediaError(f"{path}: an image, not a video")
-    import av
-
-    try:
-        container = av.open(str(path.absolute()), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MediaError(f"{path}: damaged or truncated, the video cannot be opened ({reason})") from error
-    with container:
-        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-        if not streams:
-            why = "it holds sound only" if container.streams.audio else "damaged or truncated"
-            raise MediaError(f"{path}: there is no video stream in the file ({why})")
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise MediaError(f"{path}: the video's codec is unknown; convert it to H.264")
-        if stream.width * stream.height > _MAX_PIXELS:
-            raise MediaError(f"{path}: frames of {stream.width} x {stream.height} pixels are too large")
-        stream.thread_type = "AUTO"
-        yield container, stream
-
-
-def frame_rate(stream: VideoStream) -> float:
-    """Average frames per second; 25 where nothing says it."""
-    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    return float(rate) if rate else 25.0
-
-
-def _tick(stream: VideoStream) -> float:
-    """Seconds per unit of the stream's timestamps."""
-    return float(stream.time_base or 1)
-
-
-def stream_duration(stream: VideoStream) -> float:
-    """Seconds, or 0 where the container does not say it for this stream."""
-    return stream.duration * _tick(stream) if stream.duration else 0.0
-
-
-def demuxed_duration(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds to the end of the last frame, found by reading (not decoding) the rest of the file."""
-    from av.error import FFmpegError
-
-    last, shown = stream.start_time or 0, 0
-    try:
-        for packet in container.demux(stream):
-            if packet.pts is not None and packet.pts >= last:
-                last, shown = packet.pts, packet.duration or 0
-    except FFmpegError:
-        pass
-    return (last - (stream.start_time or 0)) * _tick(stream) + (
-        shown * _tick(stream) or 1 / frame_rate(stream)
-    )

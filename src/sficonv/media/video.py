@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from sficonv.errors import MediaError
-from sficonv.media.reader import (
-    SAME_TIME,
-    Reader,
-    demuxed_duration,
-    frame_rate,
-    open_video,
-    stream_duration,
-)
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
+from sficonv.media.animation import AnimationReader
+from sficonv.media.container import open_video
+from sficonv.media.kinds import is_animation, media_format
+from sficonv.media.reader import SAME_TIME, Reader
 
 
 @dataclass(frozen=True)
@@ -36,6 +30,8 @@ class VideoInfo:
         duration: Seconds.
         frames: Number of frames (an estimate where the container does not say).
         rotation: Degrees by which the stored frames are turned anticlockwise to stand upright.
+        notes: In plain words, what is not shown or may mislead: other streams, joined recordings, high
+            dynamic range.
     """
 
     path: Path
@@ -45,6 +41,7 @@ class VideoInfo:
     duration: float
     frames: int
     rotation: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,13 @@ class Frame:
     image: np.ndarray
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: str | Path, *, stream: int | None = None) -> VideoInfo:
     """Read size, rate and length of a video; its first frame is decoded to be sure.
 
     Args:
-        path: A video file.
+        path: A video file, or pictures that move.
+        stream: Which of several video streams, counted from 0; default: the one flagged as default, else the
+            largest.
 
     Raises:
         MediaError: Missing, empty, damaged, not a video, or without a video stream.
@@ -75,21 +74,27 @@ def probe(path: str | Path) -> VideoInfo:
         >>> probe("clip.mp4").fps  # doctest: +SKIP
         25.0
     """
-    with open_video(Path(path)) as (container, stream):
-        reader = Reader(Path(path), container, stream)
+    path = Path(path)
+    with _reader(path, stream) as (reader, notes):
         first = reader.read()
         if first is None:
             raise MediaError(f"{path}: no frame of the video can be decoded (damaged or truncated)")
-        rotation = first.rotation
-        width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
-        fps = frame_rate(stream)
-        duration = stream_duration(stream) or (container.duration or 0) / 1e6
-        # Recorded live: nobody wrote the length down. At a variable rate it may have been counted in the
-        # order of decoding, in which the last frame shown is not the last one.
-        if duration <= 0 or reader.uneven:
-            duration = max(duration, demuxed_duration(container, stream))
-        frames = stream.frames or max(1, round(duration * fps))
-        return VideoInfo(Path(path), width, height, fps, duration, frames, rotation)
+        width, height = reader.size_of(first)
+        notes = (*notes, *reader.notes(first))
+        rotation = reader.rotation_of(first)
+        return VideoInfo(path, width, height, reader.fps, reader.duration, reader.count, rotation, notes)
+
+
+@contextmanager
+def _reader(path: Path, stream: int | None, threads: int = 0) -> Iterator[tuple[Any, Sequence[str]]]:
+    """What reads the frames of a file, and what is to be said about the choice of its stream."""
+    name = media_format(path)
+    if name != "gif" and is_animation(path, name):
+        yield AnimationReader(path), ()
+        return
+    with open_video(path, stream) as (container, chosen, notes):
+        chosen.codec_context.thread_count = threads
+        yield Reader(path, container, chosen, stream), notes
 
 
 def sample_times(info: VideoInfo, n: int) -> list[float]:
@@ -119,6 +124,7 @@ def iter_frames(
     start: float = 0.0,
     end: float | None = None,
     threads: int = 0,
+    stream: int | None = None,
 ) -> Iterator[Frame]:
     """Decode a video lazily, in order, converting only the wanted frames to RGB.
 
@@ -132,6 +138,7 @@ def iter_frames(
         start: With `every` or neither: begin here (seconds).
         end: With `every` or neither: stop before this time (seconds); default the end of the video.
         threads: Decoder threads; 0 lets the decoder choose.
+        stream: Which of several video streams, as of `probe`.
 
     Yields:
         `Frame`s with rising index.
@@ -149,7 +156,7 @@ def iter_frames(
         raise ValueError("give times or every, not both")
     if every is not None and not every > 0:
         raise ValueError(f"every must be positive, got {every}")
-    return _iter_frames(Path(path), times, every, start, end, threads)
+    return _iter_frames(Path(path), times, every, start, end, threads, stream)
 
 
 def _iter_frames(
@@ -159,10 +166,9 @@ def _iter_frames(
     start: float,
     end: float | None,
     threads: int,
+    stream: int | None,
 ) -> Iterator[Frame]:
-    with open_video(path) as (container, stream):
-        stream.codec_context.thread_count = threads
-        reader = Reader(path, container, stream)
+    with _reader(path, stream, threads) as (reader, _):
         if times is not None:
             chosen = _on_display(reader, iter(sorted(times)), beyond_end=True)
         elif every is not None:
@@ -173,7 +179,7 @@ def _iter_frames(
         for frame in chosen:
             time = reader.time_of(frame)
             index = max(index + 1, round(time * reader.fps))
-            yield Frame(index, time, _upright(frame))
+            yield Frame(index, time, reader.picture(frame))
         reader.raise_if_damaged()
 
 
@@ -185,7 +191,7 @@ def _ticks(every: float, start: float, end: float | None) -> Iterator[float]:
         yield time
 
 
-def _between(reader: Reader, start: float, end: float | None) -> Iterator[VideoFrame]:
+def _between(reader: Any, start: float, end: float | None) -> Iterator[Any]:
     reader.pass_over(start)
     reader.jump(start, position=0.0)
     while (frame := reader.read()) is not None:
@@ -197,7 +203,7 @@ def _between(reader: Reader, start: float, end: float | None) -> Iterator[VideoF
             yield frame
 
 
-def _on_display(reader: Reader, wanted: Iterator[float], *, beyond_end: bool) -> Iterator[VideoFrame]:
+def _on_display(reader: Any, wanted: Iterator[float], *, beyond_end: bool) -> Iterator[Any]:
     """The frames on display at the wanted (ascending) times, each once.
 
     With `beyond_end` the last frame stands for all times after it.
@@ -223,9 +229,3 @@ def _on_display(reader: Reader, wanted: Iterator[float], *, beyond_end: bool) ->
         if following is None:  # the end: every later time would show the last frame again
             return
     reader.enough = True
-
-
-def _upright(frame: VideoFrame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

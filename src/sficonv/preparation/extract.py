@@ -21,7 +21,8 @@ from sficonv.faces.face import Face, FaceDetector, crop_face, resize
 from sficonv.faces.tracking import Tracker, look
 from sficonv.files import atomic_file
 from sficonv.media.archives import frame_number, read_archive
-from sficonv.media.images import media_kind, read_image, write_png
+from sficonv.media.images import read_image, write_png
+from sficonv.media.kinds import media_kind
 from sficonv.media.video import Frame, VideoInfo, iter_frames, probe, sample_times
 from sficonv.preparation.forging import Points, add_forgeries
 from sficonv.preparation.persons import Kept, Masks, forged, keep

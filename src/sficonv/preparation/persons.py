@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from sficonv.errors import MediaError
-from sficonv.media.images import media_kind, read_image
+from sficonv.media.images import read_image
+from sficonv.media.kinds import media_kind
 from sficonv.media.video import Frame, iter_frames
 
 Kept = Literal["largest", "main", "all"]

@@ -61,7 +61,7 @@ def store_upload(upload: Any, target: Path, limit: int) -> Literal["image", "vid
     Raises:
         HTTPException: 422 without a file, 413 too large, 415 neither image nor video; each with the reason.
     """
-    from sficonv.media.images import media_kind
+    from sficonv.media.kinds import media_kind
 
     if not isinstance(upload, UploadFile):
         raise HTTPException(422, "send one file in the multipart field 'file'")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sficonv.datasets.identity_split import split_by_identity
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts
 from sficonv.errors import DataError, MediaError
-from sficonv.media.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sficonv.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _CONTAINERS = ("videos", "frames", "images")  # say nothing about what is in them
 _NOT_DATA = ("masks", "landmarks")

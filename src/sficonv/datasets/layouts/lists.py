@@ -13,7 +13,7 @@ from sficonv.datasets.layouts.base import Layout, ReadOptions, last_number, read
 from sficonv.datasets.layouts.listed import Finder, bases_of
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
 from sficonv.errors import DataError
-from sficonv.media.images import VIDEO_SUFFIXES
+from sficonv.media.kinds import VIDEO_SUFFIXES
 
 _PATHS = (
     "path",
