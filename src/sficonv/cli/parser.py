@@ -39,7 +39,8 @@ class Parser(ArgumentParser):
         return {string for action in self._actions for string in action.option_strings}
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        text = super().format_help(*args, **kwargs)
+        # jsonargparse's way to append to a list is left out
+        text = re.sub(r", --\w+\+ \S+", "", super().format_help(*args, **kwargs))
         return re.sub(r"--[a-z][a-z_]+", lambda m: m[0].replace("_", "-"), text)
 
     def error(self, message: str, error: Exception | None = None) -> NoReturn:
@@ -76,15 +77,16 @@ def make_parser(name: str, verb: Verb, signature: Signature) -> Parser:
         print_config=None,
     )
     parser.options, parser.metavars = signature.options, {verb.positional: verb.metavar}
+    groups = {part: parser.add_argument_group(title) for part, title in signature.titles.items()}
     for option in signature.options:
-        _add(parser, option, verb)
+        _add(groups.get(option.part_of, parser), option, verb)
     parser.add_argument("-h", "--help", action="help", help="Show this help.")
     parser.add_argument("--json", action="store_true", help="Print the answer as JSON, and nothing else.")
     parser.add_argument("--config", action="config", help="YAML file with options of the same names.")
     return parser
 
 
-def _add(parser: Parser, option: Option, verb: Verb) -> None:
+def _add(parser: Any, option: Option, verb: Verb) -> None:
     text = option.help.replace("`", "").replace("%", "%%")
     default = {} if option.default is REQUIRED else {"default": option.default}
     if option.name == verb.positional:

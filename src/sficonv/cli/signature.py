@@ -60,12 +60,14 @@ class Signature:
         options: Its options in the order of the source.
         classes: For each parameter that is a dataclass, where that stands, as `"module:name"`.
         named: Those of them that take a name.
+        titles: For each of them, the first line of its docstring.
     """
 
     text: str
     options: tuple[Option, ...]
     classes: dict[str, str]
     named: frozenset[str]
+    titles: dict[str, str]
 
 
 def read_signature(function: str) -> Signature:
@@ -85,6 +87,7 @@ def read_signature(function: str) -> Signature:
     text, helps = _docstring(node)
     options: list[Option] = []
     classes: dict[str, str] = {}
+    titles: dict[str, str] = {}
     named = set()
     own = {argument.arg for argument, _ in _parameters(node.args)}
     for argument, default_node in _parameters(node.args):
@@ -93,6 +96,7 @@ def read_signature(function: str) -> Signature:
         typed = _typed(hint)
         if record is not None:
             classes[argument.arg] = record.home
+            titles[argument.arg] = record.title
             if typed in (None, type(None)):
                 options += (dataclasses.replace(field, part_of=argument.arg) for field in record.options)
                 continue
@@ -107,7 +111,7 @@ def read_signature(function: str) -> Signature:
                 for field in record.options
                 if field.default is not REQUIRED and field.name not in own
             )
-    return Signature(text, tuple(options), classes, frozenset(named))
+    return Signature(text, tuple(options), classes, frozenset(named), titles)
 
 
 def constant(name: str) -> Any:
@@ -160,6 +164,7 @@ class _Record:
     """Base of the stand-ins for dataclasses."""
 
     home: str
+    title: str
     options: tuple[Option, ...]
 
 
@@ -212,7 +217,7 @@ class _Source(dict[str, Any]):
 
     def _record(self, node: ast.ClassDef) -> type[_Record]:
         """A stand-in for a dataclass, with its fields as options."""
-        _, helps = _docstring(node)
+        text, helps = _docstring(node)
         options: dict[str, Option] = {}
         for base in node.bases:
             kind = self.evaluate(base)
@@ -228,7 +233,8 @@ class _Source(dict[str, Any]):
                 factory: Any = default.default_factory
                 default = default.default if factory is REQUIRED else factory()
             options[key] = Option(key, kind, default, helps.get(key, ""))
-        space = {"home": f"{self.module}:{node.name}", "options": tuple(options.values())}
+        title = text.partition("\n")[0].rstrip(".")
+        space = {"home": f"{self.module}:{node.name}", "title": title, "options": tuple(options.values())}
         return type(node.name, (_Record,), space)
 
 
