@@ -78,6 +78,11 @@ VERBS = {
         "forge a photo and a video, scan them and write a report; needs no data",
         "sficonv demo",
     ),
+    "doctor": Verb(
+        "sficonv.detect.doctor:doctor",
+        "test this installation: decoders, face search, weights, scores, processors",
+        "sficonv doctor",
+    ),
     "models": Verb(
         "sficonv.cli.describe:models",
         "list the detectors that can be trained",
