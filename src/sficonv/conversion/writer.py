@@ -128,7 +128,7 @@ class PairWriter:
         with self.graph.inserting_before(node):
             return self.graph.node_copy(node, lambda n: inputs.get(n, n))
 
-    def _call(self, before: fx.Node, function: Callable, *args: Any) -> fx.Node:
+    def _call(self, before: fx.Node, function: Callable[..., Any], *args: Any) -> fx.Node:
         with self.graph.inserting_before(before):
             return self.graph.call_function(function, args)
 
@@ -185,7 +185,7 @@ class PairWriter:
         return Pair(pair.spa, self._call(before, branches.at_least, pair.fre, *size), pair.layout)
 
     def _on_branches(
-        self, before: fx.Node, x: Pair | fx.Node, function: Callable, *args: Any
+        self, before: fx.Node, x: Pair | fx.Node, function: Callable[..., Any], *args: Any
     ) -> Pair | fx.Node:
         if isinstance(x, fx.Node):
             return self._call(before, function, x, *args)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def clips_by_key(keys: Sequence[Hashable], frames: int) -> list[np.ndarray]:
     return cut_into_clips([np.array(track) for track in tracks.values()], frames)
 
 
-class ClipCrops(Dataset):
+class ClipCrops(Dataset[Any]):
     """Clips of a manifest, decoded when asked for.
 
     Args:

@@ -27,7 +27,7 @@ Key = int | tuple[int, int]
 Transform = Callable[[Any], Any]
 
 
-class FaceCrops(Dataset):
+class FaceCrops(Dataset[Any]):
     """The crops of a manifest, decoded when asked for.
 
     Args:

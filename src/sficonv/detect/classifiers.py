@@ -71,14 +71,15 @@ class TorchClassifier:
         self.device = _device(device)
         self.model = model.to(self.device).eval()
         self.card = card
-        self.config: Any = model.config
-        self.name = str(self.config.name)
-        self.image_size: int = self.config.image_size
+        config: Any = model.config
+        self.config = config
+        self.name = str(config.name)
+        self.image_size = int(config.image_size)
         self.calibration = read_calibration(card)
         self.mirror = mirror and asks_for_mirror(card)
-        self.views = ("original", "mirrored") if self.mirror else ("original",)
+        self.views: tuple[str, ...] = ("original", "mirrored") if self.mirror else ("original",)
         on_cpu = self.device.type == "cpu"
-        self.largest_batch = CPU_BATCH if on_cpu else None
+        self.largest_batch: int | None = CPU_BATCH if on_cpu else None
         self.fast_model: nn.Module = _folded(self.model) if fold and on_cpu else self.model
 
     def to_batch(self, crops: list[np.ndarray]) -> Tensor:
@@ -137,7 +138,7 @@ class ExportedClassifier:
             raise ValueError(
                 f"{path}: averages over the mirror image inside the file; export it again with --no-mirror"
             )
-        self.views = ("original", "mirrored") if self.exported.mirrored else ("original",)
+        self.views: tuple[str, ...] = ("original", "mirrored") if self.exported.mirrored else ("original",)
         self.card = self.exported.card
         self.name = str(self.card["model"])
         self.image_size = int(self.card["image_size"])

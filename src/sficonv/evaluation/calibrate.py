@@ -152,7 +152,7 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
             f"calibration needs validation scores of real and of fake faces, there are no {missing}"
         )
     fitted = fit_platt(crops.label, crops.p_fake, balanced(items_of(crops)))
-    fit = Calibration(*(round(value, 4) for value in fitted))  # as it will stand in the card
+    fit = Calibration(round(fitted[0], 4), round(fitted[1], 4))  # as it will stand in the card
     videos = items_of(replace(crops, p_fake=calibrated(crops.p_fake, fit)).per_video())
     lowest, decides = worst_source_threshold(videos, false_alarm_rate)
     threshold = max(_above(lowest), NARROWEST[1])

@@ -98,7 +98,7 @@ class NamedDetector:
         return p_fake(self.network, x, calibration=self.calibration, mirror=mirror).cpu().numpy()
 
 
-class _DamagedCrops(Dataset):
+class _DamagedCrops(Dataset[Any]):
     """Groups of whole clips, decoded and damaged when asked for; an item lists `(row, image, error)`."""
 
     def __init__(

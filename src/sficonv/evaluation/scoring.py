@@ -25,7 +25,7 @@ from sficonv.models.inference import calibrated, mean_logits
 Predictor = Callable[[str], float]
 
 
-class _Readable(Dataset):
+class _Readable(Dataset[Any]):
     """`FaceCrops` whose unreadable items are an error text instead of an exception."""
 
     def __init__(self, crops: FaceCrops) -> None:

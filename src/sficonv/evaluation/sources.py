@@ -210,7 +210,7 @@ def verdicts(
     called: tuple[list[Called], list[Called]] = ([], [])
     for (label, source, method), rows in judged.groupby(["label", "source", "method"], observed=True):
         counts = len(rows), int(rows["fake"].sum()), int(rows["uncertain"].sum())
-        called[int(label)].append(Called(str(source), str(method), *counts))
+        called[int(str(label))].append(Called(str(source), str(method), *counts))
     return called
 
 

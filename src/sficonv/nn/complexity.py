@@ -78,7 +78,7 @@ class _PaperRule:
     def __init__(self) -> None:
         self.macs = 0
 
-    def __call__(self, module: nn.Module, args: tuple, output: Tensor | SpaceFreq) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor | SpaceFreq) -> None:
         x = args[0] if args else None
         if isinstance(module, SFIConv2d):
             self.macs += _sficonv_macs(module, x, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from sficonv.datasets.source import SourceItem
 from sficonv.errors import DataError, SficonvError
@@ -64,7 +65,7 @@ def run_items_on_ray(
         task = ray.remote(num_cpus=1, max_retries=0)(_task)
         tries = dict.fromkeys(todo, 2)
         waiting = iter(list(todo))
-        flying: dict[ray.ObjectRef, str] = {}
+        flying: dict[ray.ObjectRef[Any], str] = {}
         again: list[str] = []
         where = out.resolve()
         while True:

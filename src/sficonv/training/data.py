@@ -124,7 +124,7 @@ def train_loader(
     first_step: int = 0,
     masks: bool = False,
     frames: int = 1,
-) -> DataLoader:
+) -> DataLoader[Any]:
     """The batches that a recipe trains on: uint8 `(B, 3, H, W)`, labels `(B,)`, row indices `(B,)`.
 
     Batches of clips are uint8 `(B, frames, 3, H, W)`, labels `(B,)`, row indices `(B, frames)`, -1 where a
@@ -171,7 +171,7 @@ def train_loader(
         )
         stream.epoch, stream.skip = divmod(first_step, batches)
         return _loader(stream, recipe.batch_size, workers)
-    dataset: Dataset
+    dataset: Dataset[Any]
     if recipe.self_blend:
         pairs = (MaskedSelfBlended if masks else SelfBlended)(
             rows, "/", transform, real_fakes=1 - recipe.self_blend, cross=recipe.cross_blend, seed=recipe.seed
@@ -213,7 +213,7 @@ def train_loader(
 
 def val_loader(
     data: TrainingData, recipe: Recipe, *, workers: int, devices: int = 1, frames: int = 1
-) -> DataLoader:
+) -> DataLoader[Any]:
     """The validation crops in the order of their rows (of their shards), without augmentation.
 
     With `frames` above 1 they come as clips, see `train_loader`; each crop is in one of them. Several
@@ -347,7 +347,7 @@ def _share(weights: np.ndarray, extra: np.ndarray, main_share: float) -> np.ndar
     return weights * shares
 
 
-def _loader(dataset: Dataset, batch_size: int, workers: int, **options: Any) -> DataLoader:
+def _loader(dataset: Dataset[Any], batch_size: int, workers: int, **options: Any) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size=batch_size,

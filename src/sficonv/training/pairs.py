@@ -237,7 +237,10 @@ class PairMaker:
     def _keep_unrelated(self, sides: dict[str, tuple[list[int], list[int]]]) -> None:
         """Of data sets whose fakes were made from no crop: the fakes, and where their data set's real
         crops lie."""
-        real, fake, span, weights = [], [], [], []
+        real: list[int] = []
+        fake: list[int] = []
+        span: list[tuple[int, int]] = []
+        weights: list[float] = []
         for name, (of_real, of_fake) in sides.items():
             span += [(len(real), len(of_real))] * len(of_fake)
             weights += [self.shares.forgery_sources.get(name, 1.0) / len(of_fake)] * len(of_fake)
@@ -302,7 +305,8 @@ def _counterparts(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[lis
         for who in people[i]:
             real_of.setdefault((*source[i], who), []).append(int(i))
     time = rows["time"].to_numpy(float) if "time" in rows else np.zeros(len(rows))
-    found, alone = [], {}
+    found: list[tuple[int, int, str, str]] = []
+    alone: dict[str, list[int]] = {}
     for i in np.flatnonzero(label == 1):
         # the first identity is the one whose video was changed: its frames are what the forgery was made from
         candidates = next((real_of[key] for who in people[i] if (key := (*source[i], who)) in real_of), [])

@@ -44,7 +44,7 @@ class Forgery(NamedTuple):
     path: str = ""
 
 
-class SelfBlended(Dataset):
+class SelfBlended(Dataset[Any]):
     """Pairs (real face, forgery of it) from rows of real faces.
 
     Both images of a pair go through `transform` with the same parameters, so that compression, size,

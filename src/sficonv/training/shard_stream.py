@@ -37,7 +37,7 @@ class ShardPart:
     crops: int
 
 
-class ShardStream(IterableDataset):
+class ShardStream(IterableDataset[Any]):
     """Crops of tar shards. Devices and loader processes read different shards (or parts of them).
 
     What is read, and in which order, depends on the seed, the epoch and the numbers of devices and processes
