@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
 from sficonv.nn.sampling import resize
-from sficonv.nn.sficonv import SpaceFreq, frequency_size
+from sficonv.nn.sficonv import Ratio, SpaceFreq, frequency_size
+
+GraphRatio = float | tuple[int, int]
+"""Beta as an argument in a graph: a float, or `(numerator, denominator)` of a fraction."""
 
 
-def match_frequency(fre: Tensor, spa: Tensor, beta: float) -> Tensor:
+def for_graph(beta: Ratio) -> GraphRatio:
+    """Beta as it stands in a graph.
+
+    Example:
+        >>> for_graph(0.5), for_graph(Fraction(7, 10))
+        (0.5, (7, 10))
+    """
+    return (beta.numerator, beta.denominator) if isinstance(beta, Fraction) else float(beta)
+
+
+def match_frequency(fre: Tensor, spa: Tensor, beta: GraphRatio) -> Tensor:
     """Bring `fre` to the size that belongs to `spa` where pooling of odd sides gave another one."""
-    return resize(fre, (frequency_size(spa.shape[-2], beta), frequency_size(spa.shape[-1], beta)))
+    ratio = Fraction(*beta) if isinstance(beta, tuple) else beta
+    return resize(fre, (frequency_size(spa.shape[-2], ratio), frequency_size(spa.shape[-1], ratio)))
 
 
 def fuse(spa: Tensor, fre: Tensor) -> Tensor:
@@ -26,7 +41,7 @@ def join(spa: Tensor, fre: Tensor) -> Tensor:
     return torch.cat((spa, fre), 1)
 
 
-def split_plain(x: Tensor, fre_channels: int, beta: float) -> SpaceFreq:
+def split_plain(x: Tensor, fre_channels: int, beta: GraphRatio) -> SpaceFreq:
     """Split a tensor `[spa | fre]` by channels and bring the high-frequency part to its resolution.
 
     `x` is a map `(B, C, H, W)`, or what broadcasts to one: a gate `(B, C, 1, 1)`, a weight `(C, 1, 1)`.
@@ -35,7 +50,7 @@ def split_plain(x: Tensor, fre_channels: int, beta: float) -> SpaceFreq:
     return SpaceFreq(x[..., :border, :, :], match_frequency(x[..., border:, :, :], x, beta))
 
 
-def spread(x: Tensor, beta: float) -> SpaceFreq:
+def spread(x: Tensor, beta: GraphRatio) -> SpaceFreq:
     """Give both branches a map of one channel that is spread over all of them."""
     return SpaceFreq(x, match_frequency(x, x, beta))
 

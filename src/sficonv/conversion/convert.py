@@ -5,29 +5,93 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
-from torch import fx, nn
+from torch import Tensor, nn
 
+from sficonv.conversion.graph import PortableGraphModule, run_until
 from sficonv.conversion.report import ConversionReport, LayerReport
 from sficonv.conversion.rewrite import Rewriting, Shortcut
 from sficonv.conversion.trace import trace
-from sficonv.nn.constrained import MCSMode
+from sficonv.nn.constrained import MCSMode, no_weight_decay
 from sficonv.nn.sficonv import Downsample, Ratio, SFIConv2d, check_ratio
 
 Init = Literal["keep", "vanilla", "paper"]
 
 
-class ConvertedModel(fx.GraphModule):
-    """A converted backbone: same submodule names and state-dict keys, plus `report`."""
+class ConvertedModel(PortableGraphModule):
+    """A converted backbone: same submodule names and state-dict keys, plus `report`.
+
+    A timm model's `get_classifier`, `reset_classifier` and `forward_features` still work. What needs the
+    original's own code does not, and says so: `set_grad_checkpointing`, and hooks on modules that only hold
+    layers.
+    """
 
     report: ConversionReport
     config: Any = None
+    classifier_name: str = ""
+    """Name of the original's classifier, where it told."""
+    features_node: str = ""
+    """Node of the graph that gives what the original's `forward_features` gave, where it had one."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedModel:
-        made = super().__deepcopy__(memo)
-        made.report, made.config = self.report, copy.deepcopy(self.config)  # type: ignore[assignment]
-        return made  # type: ignore[return-value]
+    def get_classifier(self) -> nn.Module:
+        """The layer that makes logits, as timm's models name it."""
+        if not self.classifier_name:
+            raise AttributeError(f"{type(self).__name__}: its original names no classifier")
+        return self.get_submodule(self.classifier_name)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new layer for another number of classes in the place of the classifier.
+
+        Args:
+            num_classes: Number of logits; 0 gives the pooled features instead.
+
+        Raises:
+            ValueError: If the classifier is not a linear layer.
+            AttributeError: If the original named none.
+        """
+        old = self.get_classifier()
+        if not isinstance(old, nn.Linear):
+            raise ValueError(
+                f"{type(self).__name__}: its classifier {self.classifier_name!r} is a {type(old).__name__}, "
+                "not a linear layer; create the original with num_classes and convert that"
+            )
+        new: nn.Module = nn.Identity()
+        if num_classes:
+            new = nn.Linear(old.in_features, num_classes, old.bias is not None).to(old.weight)
+        self.set_submodule(self.classifier_name, new)
+        if hasattr(self.config, "num_classes"):
+            self.config = replace(self.config, num_classes=num_classes)
+
+    def forward_features(self, x: Tensor) -> Any:
+        """The maps before pooling, as the original's `forward_features` gives them.
+
+        Args:
+            x: `(B, 3, H, W)`.
+        """
+        if not self.features_node:
+            raise AttributeError(
+                f"{type(self).__name__} has no forward_features: its original had none, or its branches are "
+                "pooled apart"
+            )
+        return run_until(self, self.features_node, x)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that weight decay must leave alone, by name; timm's optimiser factory asks for them."""
+        return no_weight_decay(self)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Not possible: checkpointing runs blocks of the original's own code again.
+
+        Raises:
+            ValueError: If `enable`.
+        """
+        if enable:
+            raise ValueError(
+                f"{type(self).__name__}: a converted network is one graph, whose blocks cannot be "
+                "checkpointed. Train with a smaller batch, in bf16, or with beta < 1, which needs less memory"
+            )
 
 
 def convert(
@@ -91,7 +155,13 @@ def convert(
     ):
         if value not in allowed:
             raise ValueError(f"convert: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    if isinstance(model, ConvertedModel):
+        raise ValueError(
+            f"convert: {type(model).__name__} is converted already (alpha={model.report.alpha:g}, "
+            f"beta={model.report.beta:g}); convert the original, from create_model or timm.create_model"
+        )
     traced = trace(model, input_size or _own_input_size(model))
+    features = next((n for n in traced.graph.nodes if n.meta.get("features")), None)
     rewriting = Rewriting(traced, alpha, beta, mcs_mode, downsample, shortcut, fuse_at)
     rewriting.run()
     if alpha > 0:
@@ -112,6 +182,8 @@ def convert(
     converted.report = ConversionReport(
         float(alpha), float(beta), tuple(rewriting.layers), tuple(rewriting.joined), options
     )
+    converted.classifier_name = _classifier_of(model)
+    converted.features_node = rewriting.name_of(features)
     converted.config = copy.deepcopy(getattr(model, "config", None))
     if alpha > 0 and fuse_at is None and converted.report.share < 0.5:
         share = converted.report.share
@@ -121,6 +193,15 @@ def convert(
             stacklevel=2,
         )
     return converted
+
+
+def _classifier_of(model: nn.Module) -> str:
+    """Name of the classifier of a timm model; "" where there is none."""
+    try:
+        found = model.get_classifier()  # type: ignore[operator]
+    except (AttributeError, TypeError):
+        return ""
+    return next((name for name, module in model.named_modules() if module is found), "")
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torchvision.ops import StochasticDepth
 
 from sficonv.conversion.derived import DerivedSFIConv2d, ScatteredBatchNorm2d
+from sficonv.conversion.graph import PortableGraphModule
 from sficonv.conversion.trace import module_of, trace
 from sficonv.nn.constrained import MCSConv
 from sficonv.nn.execution import Parts, split_kernel
@@ -46,16 +47,11 @@ class FoldReport:
     dropped: int
 
 
-class FoldedModel(fx.GraphModule):
+class FoldedModel(PortableGraphModule):
     """A model for inference: a graph without training layers, its `config`, and `folding`, the report."""
 
     folding: FoldReport
     config: Any = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> FoldedModel:
-        made = super().__deepcopy__(memo)
-        made.folding, made.config = self.folding, copy.deepcopy(self.config)  # type: ignore[assignment]
-        return made  # type: ignore[return-value]
 
 
 class _Branchwise(nn.Module):

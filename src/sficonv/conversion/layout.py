@@ -34,10 +34,15 @@ class Layout:
 
     @classmethod
     def of_alpha(cls, channels: int, alpha: Ratio, groups: int = 1) -> Layout:
-        """The layout `[spa | fre]` by alpha, with the border at that of a group."""
+        """The layout `[spa | fre]` by alpha; grouped channels go to a branch by whole groups, rounded down.
+
+        Example:
+            >>> Layout.of_alpha(6, 0.3, groups=2).fre_channels, Layout.of_alpha(8, 0.7, groups=4).fre_channels
+            (0, 4)
+        """
         if groups == 1:
             return cls.split(channels, frequency_channels(channels, alpha))
-        return cls.split(channels, round(alpha * groups) * (channels // groups))
+        return cls.split(channels, frequency_channels(groups, alpha) * (channels // groups))
 
     @property
     def channels(self) -> int:

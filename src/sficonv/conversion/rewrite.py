@@ -40,7 +40,7 @@ class Rewriting:
         fuse_at: str | None,
     ) -> None:
         self.traced, self.graph = traced, traced.graph
-        self.alpha, self.beta, self.mcs_mode, self.downsample = alpha, float(beta), mcs_mode, downsample
+        self.alpha, self.beta, self.mcs_mode, self.downsample = alpha, beta, mcs_mode, downsample
         self.shortcut = shortcut
         self.plan = Plan(traced, fuse_at)
         self.write = PairWriter(traced, self.beta)
@@ -71,6 +71,12 @@ class Rewriting:
         self.graph.eliminate_dead_code()
         self.graph.lint()
         self.traced.recompile()
+
+    def name_of(self, node: fx.Node | None) -> str:
+        """Name of the node that has the value of `node` now; "" where none has it whole."""
+        if node in self.pairs and self.beta != 1:
+            node = self.write.fused(self.pairs[node])
+        return node.name if node in set(self.graph.nodes) else ""  # type: ignore[union-attr]
 
     # -- convolutions -------------------------------------------------------------------------------
 
@@ -157,7 +163,7 @@ class Rewriting:
             pair.layout if pair else None,
             fre_out,
             in_order=self.beta == 1,
-            beta=self.beta if pair or fre_out else 1.0,
+            beta=self.beta if pair or fre_out else 1,
             mcs_mode=self.mcs_mode,
             downsample=self.downsample,
             name=str(node.target),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import re
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from typing import Any
 
@@ -86,7 +86,8 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
     Returns:
         A graph module with the same submodule names and state-dict keys; `node.meta["tensor_meta"].shape`
         holds the shape of each tensor for a batch of 2, and `meta["conv_macs"]` the multiply-accumulates
-        of each convolution module for one image.
+        of each convolution module for one image. `node.meta["features"]` is true where a timm model's
+        `forward_features` returned.
 
     Raises:
         ValueError: If the model's own control flow depends on its input; a submodule with such control flow
@@ -123,7 +124,8 @@ def _trace_mode(model: nn.Module, kept: set[str], *, training: bool) -> fx.Graph
     modes = {module: module.training for module in model.modules()}
     tracer = _Tracer(kept)
     try:
-        graph = tracer.trace(model.train(training))
+        with _marking_features(model):
+            graph = tracer.trace(model.train(training))
     except Exception as error:  # whatever the model's own code raises when it is given no numbers
         raise _Untraceable(tracer.stopped_in, str(error)) from error
     finally:
@@ -131,6 +133,27 @@ def _trace_mode(model: nn.Module, kept: set[str], *, training: bool) -> fx.Graph
             module.training = mode
     _follow_in_place(graph)
     return graph
+
+
+@contextmanager
+def _marking_features(model: nn.Module) -> Iterator[None]:
+    """Mark the node that a timm model's `forward_features` returns."""
+    original = getattr(model, "forward_features", None)
+    if original is None:
+        yield
+        return
+
+    def marking(*args: Any, **kwargs: Any) -> Any:
+        value = original(*args, **kwargs)
+        if isinstance(value, fx.Proxy):
+            value.node.meta["features"] = True
+        return value
+
+    model.forward_features = marking  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del model.forward_features
 
 
 def _add_output(graph: fx.Graph, other: fx.Graph, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from sficonv.conversion.layout import Layout
 from sficonv.conversion.operations import Kind, window
 from sficonv.conversion.trace import module_of, shape
 from sficonv.nn.sampling import average_pool
-from sficonv.nn.sficonv import SpaceFreq
+from sficonv.nn.sficonv import Ratio, SpaceFreq
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class PairWriter:
         beta: Resolution of the high-frequency branch.
     """
 
-    def __init__(self, traced: fx.GraphModule, beta: float) -> None:
-        self.traced, self.graph, self.beta = traced, traced.graph, beta
+    def __init__(self, traced: fx.GraphModule, beta: Ratio) -> None:
+        self.traced, self.graph, self.beta = traced, traced.graph, branches.for_graph(beta)
         self._fused: dict[Pair, fx.Node] = {}
         self._split: dict[tuple[fx.Node, Layout], Pair] = {}
         self._copies: dict[Kind, Callable[[fx.Node, Pair], Pair]] = {
@@ -140,6 +140,10 @@ class PairWriter:
             fused = self._call(before, branches.fuse, pair.spa, pair.fre)
             self._fused[pair] = self._in_vanilla_order(before, fused, pair.layout)
         return self._fused[pair]
+
+    def fused(self, pair: Pair) -> fx.Node | None:
+        """The tensor that `fuse` made of a pair, where it was called."""
+        return self._fused.get(pair)
 
     def split(self, before: fx.Node, plain: fx.Node, layout: Layout) -> Pair:
         """The branches of a plain value; a map of one channel goes to both of them."""

@@ -1,7 +1,7 @@
 """The paper's operators: SFIConv, MCSConv, normalisation of both branches, and their cost."""
 
 from sficonv.nn.complexity import Complexity, complexity
-from sficonv.nn.constrained import MCSConv, constrain, project_after_step
+from sficonv.nn.constrained import MCSConv, constrain, no_weight_decay, project_after_step
 from sficonv.nn.norm import SFIBatchNorm2d
 from sficonv.nn.sficonv import SFIConv2d, SpaceFreq, frequency_channels, frequency_size
 
@@ -15,5 +15,6 @@ __all__ = [
     "constrain",
     "frequency_channels",
     "frequency_size",
+    "no_weight_decay",
     "project_after_step",
 ]

@@ -163,3 +163,24 @@ def project_after_step(optimizer: Optimizer, model: nn.Module) -> RemovableHandl
             layer.project_()
 
     return optimizer.register_step_post_hook(project)
+
+
+def no_weight_decay(model: nn.Module) -> set[str]:
+    """Names of the MCSConv kernels of a model, which weight decay must leave alone.
+
+    Under the constraint the weights cannot all shrink: decay would pull every kernel towards the one with the
+    smallest norm, a box filter. timm's optimiser factory takes the names from a model's own `no_weight_decay`
+    or as `no_weight_decay_list`.
+
+    Args:
+        model: Any module, also one that holds a converted backbone.
+
+    Returns:
+        Names as in `model.named_parameters()`.
+
+    Example:
+        >>> sorted(no_weight_decay(nn.Sequential(nn.Conv2d(3, 4, 1), MCSConv(4))))
+        ['1.weight']
+    """
+    kernels = {id(m.weight) for m in model.modules() if isinstance(m, MCSConv)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in kernels}

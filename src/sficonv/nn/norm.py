@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from sficonv.nn.execution import prefers_channels_last
 from sficonv.nn.sficonv import SpaceFreq
 
 Parts = tuple[Tensor | None, Tensor | None]
+BatchNorm = Callable[..., Tensor]
+"""Normalises as `torch.nn.functional.batch_norm` does, and takes what it takes."""
 
 
 class SFIBatchNorm2d(nn.BatchNorm2d):
@@ -46,6 +50,9 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
             )
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
         self.fre_channels = fre_channels
+        self.batch_norm: BatchNorm = (
+            F.batch_norm
+        )  # in training; `conversion.synchronise` puts another one here
         self.after = nn.Sequential()  # drop-out and activation of a fused norm layer, where there was one
 
     @classmethod
@@ -63,17 +70,18 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:  # type: ignore[override]
         """Normalise `(B, C, H, W)` or a `SpaceFreq`; same shapes out."""
-        if isinstance(x, Tensor):
-            return self.after(super().forward(x))
-        if self._only_scales(x):
+        if isinstance(x, SpaceFreq) and self._only_scales(x):
             return self._scale(x)
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+        if isinstance(x, Tensor):
+            whole = (self.running_mean, self.running_var, self.weight, self.bias)
+            return self.after(self._normalise(x, *whole))
         mean, var, weight, bias = map(
             self._parts, (self.running_mean, self.running_var, self.weight, self.bias)
         )
-        spa = self._branch(x.spa, mean[0], var[0], weight[0], bias[0])
-        fre = self._branch(x.fre, mean[1], var[1], weight[1], bias[1])
+        spa = self._normalise(x.spa, mean[0], var[0], weight[0], bias[0])
+        fre = self._normalise(x.fre, mean[1], var[1], weight[1], bias[1])
         self._keep_statistics(mean, var)
         return SpaceFreq(self.after(spa), self.after(fre))
 
@@ -112,7 +120,7 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
         )
         return SpaceFreq(spa, fre)
 
-    def _branch(
+    def _normalise(
         self, x: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         if not x.shape[1]:
@@ -120,4 +128,5 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
         momentum = self.momentum
         if momentum is None:  # a mean over all batches
             momentum = 1.0 / max(1, int(self.num_batches_tracked or 1))
-        return F.batch_norm(x, mean, var, weight, bias, self.training or mean is None, momentum, self.eps)
+        run = self.batch_norm if self.training else F.batch_norm
+        return run(x, mean, var, weight, bias, self.training or mean is None, momentum, self.eps)

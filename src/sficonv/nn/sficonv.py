@@ -51,9 +51,11 @@ def frequency_size(size: int, beta: Ratio) -> int:
     """Side of the high-frequency branch for a spatial branch of side `size`; never below 1.
 
     Example:
-        >>> frequency_size(7, 0.5), frequency_size(1, 0.25)
-        (3, 1)
+        >>> frequency_size(7, 0.5), frequency_size(1, 0.25), frequency_size(90, Fraction(7, 10))
+        (3, 1, 63)
     """
+    if isinstance(beta, Fraction):
+        return max(1, size * beta.numerator // beta.denominator)
     return max(1, int(beta * size))
 
 

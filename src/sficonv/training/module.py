@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -22,7 +22,7 @@ from torchmetrics.utilities import dim_zero_cat
 from sficonv.errors import SficonvError
 from sficonv.models import to_input
 from sficonv.models.losses import training_losses
-from sficonv.nn.constrained import project_after_step
+from sficonv.nn.constrained import no_weight_decay, project_after_step
 from sficonv.training.recipes import Recipe
 
 
@@ -142,11 +142,17 @@ class TrainingModule(pl.LightningModule):
         """Log what is the same on all devices; their mean may be off by a rounding, the maximum is not."""
         self.log_dict(values, sync_dist=True, reduce_fx="max", **options)
 
+    def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Parameters with and without weight decay: none on norms, biases and MCSConv's kernels."""
+        exempt = no_weight_decay(model)
+        return param_groups_weight_decay(model, self.recipe.weight_decay, no_weight_decay_list=exempt)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         recipe = self.recipe
         optimizer = create_optimizer_v2(
-            self.model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas
-        )
+            self.model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
+            param_group_fn=self._groups if recipe.weight_decay else None,
+        )  # fmt: skip
         project_after_step(optimizer, self.model)
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler: LRScheduler
