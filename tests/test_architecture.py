@@ -156,6 +156,12 @@ def test_the_package_itself_loads_nothing():
     assert not loaded_by("import sficonv; sficonv.__version__; dir(sficonv)") & {"torch", "numpy", "timm"}
 
 
+def test_the_operators_load_pytorch_and_nothing_of_timm():
+    loaded = loaded_by("import sficonv.nn")
+    assert "torch" in loaded
+    assert not loaded & {"timm", "torchvision", "pandas", "cv2"}
+
+
 def test_every_public_name_can_be_had():
     assert all(getattr(sficonv, name) is not None for name in sficonv.__all__)
     assert sorted(sficonv.__all__) == sorted(sficonv._HOME)

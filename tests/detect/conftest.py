@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,16 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(np.full((120, 160, 3), 90, np.uint8)).save(folder / "nothing.jpg")
     write_video(folder / "clip.mp4", pan(photo))
     return folder
+
+
+@pytest.fixture(scope="session")
+def striped() -> Callable[[int], np.ndarray]:
+    """A crop of a given brightness; a flat one would be taken for a face blurred beyond use."""
+
+    def make(level: int) -> np.ndarray:
+        image = np.full((64, 64, 3), level, np.uint8)
+        image[::2] += 4
+        image[1::2] -= 4
+        return image
+
+    return make

@@ -22,11 +22,11 @@ from sficonv.models.checkpoint import save_weights
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, striped):
     """Six crops of different brightness."""
     (tmp_path / "crops").mkdir()
     for i in range(6):
-        Image.fromarray(np.full((64, 64, 3), 40 * i, np.uint8)).save(tmp_path / "crops" / f"{i}.png")
+        Image.fromarray(striped(20 + 40 * i)).save(tmp_path / "crops" / f"{i}.png")
     return tmp_path / "crops"
 
 
@@ -83,15 +83,17 @@ def test_a_report_of_a_continued_scan_shows_every_face(detector, folder, tmp_pat
     assert (tmp_path / "a.html").read_text().count("The face</h3>") == 6
 
 
-def test_a_finished_scan_is_made_anew(detector, folder, tmp_path):
+def test_a_finished_scan_is_made_anew(detector, folder, tmp_path, striped):
     for level in (10, 200):
-        Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(folder / "0.png")
+        Image.fromarray(striped(level)).save(folder / "0.png")
         results = scan(folder, detector=detector, crops=True, csv=tmp_path / "a.csv")
     assert results[0].p_fake == pytest.approx(200 / 255, abs=1e-3)
 
 
 @pytest.mark.parametrize("changed", ["option", "file", "detector", "cut"])
-def test_what_would_be_judged_otherwise_now_is_judged_again(detector, folder, tmp_path, stop_at, changed):
+def test_what_would_be_judged_otherwise_now_is_judged_again(
+    detector, folder, tmp_path, stop_at, striped, changed
+):
     detector.batch_size = 1
     stop_at(4)
     with pytest.raises(KeyboardInterrupt):
@@ -101,7 +103,7 @@ def test_what_would_be_judged_otherwise_now_is_judged_again(detector, folder, tm
     if changed == "option":
         options = {"min_face": 30}
     elif changed == "file":
-        Image.fromarray(np.full((64, 64, 3), 250, np.uint8)).save(folder / "1.png")
+        Image.fromarray(striped(250)).save(folder / "1.png")
         left = 4
     elif changed == "detector":
         detector.weights = folder / "0.png"

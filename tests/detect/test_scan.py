@@ -19,7 +19,11 @@ from sficonv.pages import printable
 
 
 def grey(path, level, size=64):
-    Image.fromarray(np.full((size, size, 3), level, np.uint8)).save(path)
+    """Rows a little brighter and darker in turn: a flat image would be a face blurred beyond use."""
+    image = np.full((size, size, 3), level, np.uint8)
+    image[::2] += 4
+    image[1::2] -= 4
+    Image.fromarray(image).save(path)
     return path
 
 
@@ -231,6 +235,17 @@ def test_sharpness_tells_a_blur(media):
     face = astronaut()[50:220, 150:320]
     assert sharpness(face) > 20
     assert sharpness(cv2.GaussianBlur(face, (0, 0), 4)) < 4
+
+
+def test_the_share_of_a_video_that_was_judged(detector, media, tmp_path):
+    photo = astronaut()[:256, 100:420]
+    empty = np.full_like(photo, 90)
+    write_video(tmp_path / "half.mp4", iter([photo] * 20 + [empty] * 20), fps=10)
+    result = one(detector, tmp_path / "half.mp4")
+    assert result.judged_share == pytest.approx(0.5, abs=0.13)
+    assert result.to_dict()["judged_share"] == round(result.judged_share, 3)
+    assert one(detector, media / "nothing.jpg").judged_share == 0
+    assert one(detector, tmp_path / "gone.mp4").judged_share is None
 
 
 def test_to_dict_is_json_with_the_promised_fields(detector, media):

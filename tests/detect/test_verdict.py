@@ -47,6 +47,11 @@ def test_what_may_be_no_face_does_not_decide():
     assert not judge(faces(0, [0.99] * 5, sure=0.75))[0].decides
 
 
+def test_a_face_of_which_a_blur_left_nothing_does_not_decide():
+    assert judge(faces(0, [0.99] * 5, sharpness=0.5), faces(1, [0.3] * 5))[0].track == 1
+    assert judge(faces(0, [0.99] * 5, sharpness=2))[0].decides
+
+
 def test_in_an_image_every_face_of_some_size_counts():
     assert judge(faces(0, [0.2]), faces(1, [0.7]), video=False)[0].p_fake == 0.7
 
@@ -71,15 +76,17 @@ def test_a_clear_case_has_no_notes():
     ("note", "said"),
     [
         (notes(faces(0, [0.9] * 5, size=30)), "5 of 5 faces are smaller than 40 px"),
-        (notes(faces(0, [0.9] * 5, size=30)), "left open"),
+        (notes(faces(0, [0.9] * 5, size=30)), "too degraded to judge (the face has 30 px, 40 are needed)"),
+        (notes(faces(0, [0.9] * 5, sharpness=0.5)), "too degraded to judge (the face is blurred beyond use)"),
+        (notes(faces(0, [0.9] * 5, sure=0.75)), "nobody can be judged reliably, so the verdict is left open"),
         (notes(faces(0, [0.9] * 5, sure=0.75)), "may not be a face"),
         (
             notes(faces(0, [0.9] * 5, sharpness=2)),
-            "5 of 5 faces of the person who decides are heavily",
+            "5 of 5 faces of the most suspicious person are heavily",
         ),
         (
             notes(faces(0, [0.9], sharpness=2), video=False),
-            "the face that decides the verdict is heavily blurred",
+            "the most suspicious face is heavily blurred",
         ),
         (notes(faces(0, [0.9] * 5), faces(1, [0.1] * 5)), "2 people were judged"),
         (notes(faces(0, [0.9] * 2)), "in only 2 of 5 sampled frames"),

@@ -150,7 +150,7 @@ def _explanations(console: Console, explanations: list[Explanation]) -> None:
 def _demo(console: Console, answer: DemoResult) -> None:
     from rich.table import Table
 
-    table = Table("file", "in truth", "P(fake)", "the detector says", "", box=None, pad_edge=False)
+    table = Table("file", "truth", "P(fake)", "verdict", "", box=None, pad_edge=False)
     for case in answer.cases:
         p_fake = "" if case.result.p_fake is None else f"{case.result.p_fake:.2f}"
         said = Text(case.result.verdict, style=STYLES[case.result.verdict])

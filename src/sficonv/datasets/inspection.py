@@ -118,9 +118,9 @@ def inspect_source(
     split: Literal["train", "val", "test"] | None = None,
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
 ) -> SourceReport:
-    """List what a data set's folder holds, against what the complete data set would have.
+    """List what a dataset's folder holds and what is missing from it.
 
-    Nothing is decoded and nothing is written. The same is what `prepare` starts from.
+    Nothing is decoded and nothing is written. `prepare` starts from the same listing.
 
     Args:
         source: Folder of the data set, or a CSV, text or JSON list.

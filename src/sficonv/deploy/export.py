@@ -76,7 +76,7 @@ def export(
 
     The model is folded (see `sficonv.fold`), the file is opened in its runtime and compared with PyTorch, and
     it is written only if P(fake) agrees: to 1e-4 in 32 bits, to 1e-2 with weights in 16 bits. The model card,
-    the hash of the weights and the versions stand in the file and, as JSON, beside it (`detector.onnx.json`).
+    the hash of the weights and the versions are in the file and, as JSON, beside it (`detector.onnx.json`).
 
     Args:
         weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
@@ -87,8 +87,8 @@ def export(
             scores move, see `docs/deploy.md`.
         mirror: Average over the mirror image inside the file where the model card asks for it; without, a
             crop takes half the time.
-        calibration_data: Prepared folder whose training and validation crops show int8 what to expect.
-        calibration_crops: How many of them to use; every fourth is kept to measure the difference.
+        calibration_data: Prepared folder; its training and validation crops calibrate int8.
+        calibration_crops: Number of crops to use; every fourth is kept to measure the difference.
 
     Returns:
         The file, its size and the difference that was measured.

@@ -28,7 +28,7 @@ def scan_command(
     engine: Engine = "local",
     address: str | None = None,
 ) -> list[ScanResult] | ScanSummary:
-    """Say of each image and video whether its faces look forged.
+    """Judge whether the faces in images and videos look forged.
 
     Every face of every sampled frame gets P(fake); the faces of one person over time form a track, and
     a track's score is the mean over its frames without the highest and lowest tenth. The file's score is
@@ -39,7 +39,7 @@ def scan_command(
 
     Args:
         paths: Files and folders. Folders are searched for images and videos, also below.
-        options: What of the files is looked at.
+        options: Which parts of the files to look at.
         weights: A `.safetensors` file with its model card beside it, "default" for the shipped detector,
             `owner/name` on the Hugging Face Hub, or an exported `.onnx` or `.xml` file.
         batch_size: Faces judged at once.
@@ -48,13 +48,13 @@ def scan_command(
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
         report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
         csv: Write one row per file to this CSV file as each is judged. A scan that is killed leaves its rows,
-            and the same command goes on where it stopped.
+            and the same command continues it.
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
         parquet: Write one row per file to this Parquet file and print only the counts; for any number of
-            files. A scan that is killed goes on where it stopped, as with csv.
+            files. A scan that is killed can be continued, as with csv.
         engine: "local", or "ray" to spread the files over a Ray cluster (needs parquet).
-        address: Of the Ray cluster; by default one on this machine.
+        address: Address of the Ray cluster; by default one on this machine.
 
     Returns:
         One result per file, in the order of the input; with `parquet` the counts.

@@ -43,6 +43,8 @@ class Detector:
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `None` takes a GPU where there is one. Exported files run
             on the CPU.
         batch_size: Most crops in one forward pass; on a CPU never more than 4.
+        compile: Compile the model with `torch.compile`. It pays for many faces: the first ones wait for the
+            compiler, a minute or more.
         mirror: Average over the mirror image where the card asks for it; `False` never does, which takes
             half the time and is not what the card's figures were measured with.
 
@@ -69,6 +71,7 @@ class Detector:
         device: str | None = None,
         batch_size: int = 32,
         mirror: bool = True,
+        compile: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -76,11 +79,13 @@ class Detector:
         self.weights: Path | None = None
         self.classifier: FaceClassifier
         if not isinstance(weights, str | Path):
-            self.classifier = TorchClassifier(weights, card or {}, device=device, mirror=mirror)
+            self.classifier = TorchClassifier(
+                weights, card or {}, device=device, mirror=mirror, compile=compile
+            )
         elif card is not None:
             raise ValueError("a card is given with a model in memory; a weights file has its own")
         else:
-            self.weights, self.classifier = _load(weights, device, mirror)
+            self.weights, self.classifier = _load(weights, device, mirror, compile)
         self.card = self.classifier.card
         self.calibration = read_calibration(self.card)
         self.crop_margin, self.crop_size = _crop(self.card)
@@ -117,16 +122,16 @@ class Detector:
         return tuple(str(limit) for limit in self.card.get("limits", ()))
 
     @property
-    def known_weakness(self) -> str:
-        """One sentence on what it is known to miss: the card's `known_weakness`, else its first limit."""
-        stated = self.card.get("known_weakness")
+    def weakness(self) -> str:
+        """One sentence on what it is known to miss: the card's `weakness`, else its first limit."""
+        stated = self.card.get("weakness")
         return str(stated) if stated else next(iter(self.limits), "")
 
     @property
     def measured_on(self) -> tuple[str, ...]:
-        """What it was measured on: the card's `measured_on`, else the names of its metrics."""
-        measured = self.card.get("measured_on") or self.card.get("metrics") or ()
-        return tuple(map(str, measured)) if isinstance(measured, list | dict) else ()
+        """What it was measured on: the names of the card's `metrics`."""
+        metrics = self.card.get("metrics")
+        return tuple(map(str, metrics)) if isinstance(metrics, dict) else ()
 
     @property
     def false_alarms(self) -> tuple[FalseAlarms, ...]:
@@ -185,7 +190,7 @@ class Detector:
             True
         """
         results = ScanResults(self.iter_scan(source, options, **changes))
-        results.caution = self.known_weakness
+        results.caution = self.weakness
         return results[0] if is_one(source) else results
 
     def iter_scan(
@@ -254,15 +259,19 @@ class Detector:
         return self.calibration.verdict(p_fake)
 
 
-def _load(weights: str | Path, device: str | None, mirror: bool) -> tuple[Path, FaceClassifier]:
+def _load(
+    weights: str | Path, device: str | None, mirror: bool, compile: bool
+) -> tuple[Path, FaceClassifier]:
     if Path(weights).suffix in (".onnx", ".xml"):
         path = Path(weights)
+        if compile:
+            raise ValueError(f"{path}: an exported detector is compiled by its runtime, not by torch.compile")
         return path, ExportedClassifier(path, device=device, mirror=mirror)
     from sficonv.models.checkpoint import load_weights, resolve_weights
 
     path = resolve_weights(weights)
     model, card = load_weights(path)
-    return path, TorchClassifier(model, card, device=device, mirror=mirror, fold=True)
+    return path, TorchClassifier(model, card, device=device, mirror=mirror, compile=compile, fold=True)
 
 
 def _crop(card: dict[str, Any]) -> tuple[float, int]:

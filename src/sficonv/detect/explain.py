@@ -59,8 +59,7 @@ def explain(
 
     Two maps per file, laid over the face: the forgery attention map (gradient of the fake-minus-real logit in
     the pixels) and Grad-CAM (of the last feature map). They show what the model is sensitive to; they do not
-    outline a manipulation. `sficonv attention DIR` measures averages over the fakes of prepared data
-    instead, see `sficonv attention`.
+    outline a manipulation. To measure averages over the fakes of prepared data, use `sficonv attention`.
 
     Args:
         images: Images, videos or folders.

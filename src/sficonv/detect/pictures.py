@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sficonv.detect.deletion import Deletion, deletion_test
 from sficonv.detect.detector import Detector
 from sficonv.detect.results import Evidence, FaceScore, ScanResult
 from sficonv.pages import jpeg_uri
@@ -19,10 +20,12 @@ class AttentionPicture:
         uri: The map laid over the face, as a data URI.
         shares: Share of the attention per region of the face, see `attention.regions`; empty where the
             landmarks are not known.
+        deletion: Whether the score depends on what the map marks.
     """
 
     uri: str
     shares: dict[str, float]
+    deletion: Deletion
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPictur
 
     attention = forgery_attention(detector.torch.model, detector.torch.to_batch([evidence.crop]))[0]
     uri = jpeg_uri(overlay(evidence.crop, attention, colours="turbo"))
-    if evidence.points is None or not np.isfinite(evidence.points).all():
-        return AttentionPicture(uri, {})
-    return AttentionPicture(uri, region_shares(attention.squeeze().cpu().numpy(), evidence.points))
+    marked = attention.squeeze().cpu().numpy()
+    known = evidence.points is not None and bool(np.isfinite(evidence.points).all())
+    shares = region_shares(marked, evidence.points) if known else {}
+    return AttentionPicture(uri, shares, deletion_test(detector, evidence.crop, marked))

@@ -1,4 +1,4 @@
-"""A progress bar for work on files, on standard error, only where somebody is looking."""
+"""A progress bar for work on files: at a terminal on standard error, or below the cell of a notebook."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def file_progress(total: int, what: str) -> Iterator[Callable[[Path, float], Non
     from sficonv.pages import printable
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (console.is_terminal or console.is_jupyter):
         yield lambda path, share: None
         return
     columns = (

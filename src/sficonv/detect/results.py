@@ -55,7 +55,7 @@ class TrackScore:
         first: Time of its first face, in seconds.
         last: Time of its last face, in seconds.
         decides: Whether it may decide the verdict of the file (seen often enough, large enough,
-            surely a face).
+            surely a face, not blurred beyond use).
     """
 
     track: int
@@ -122,6 +122,14 @@ class ScanResult:
         return self.shown_as or str(self.path)
 
     @property
+    def judged_share(self) -> float | None:
+        """Share of the sampled frames that hold a face which counts towards the verdict, in [0, 1]."""
+        if not self.frames_sampled:
+            return None
+        counted = {track.track for track in self.tracks if track.decides}
+        return len({face.frame for face in self.faces if face.track in counted}) / self.frames_sampled
+
+    @property
     def problem(self) -> str | None:
         """The error without the path it starts with, for places that show the path anyway."""
         return self.error.removeprefix(f"{self.path}: ") if self.error else None
@@ -148,6 +156,7 @@ class ScanResult:
             "error": self.shown_error,
             "notes": list(self.notes),
             "frames_sampled": self.frames_sampled,
+            "judged_share": _rounded(self.judged_share, 3),
             "duration": _rounded(self.duration, 3),
             "tracks": [
                 {

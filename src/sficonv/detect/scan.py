@@ -34,7 +34,7 @@ def scan(
     annotate: str | Path | None = None,
     **changes: Any,
 ) -> ScanResults:
-    """Say of each image and video whether its faces look forged.
+    """Judge whether the faces in images and videos look forged.
 
     Per file: every face of every sampled frame gets P(fake); the faces of one person over time form a track,
     and a track's score is the mean over its frames without the highest and lowest tenth. The file's score is
@@ -53,7 +53,7 @@ def scan(
         detector: A loaded detector, or what `Detector` is to load. Load it once if you scan more than once.
         report: Write an HTML report to this file: verdicts, faces, score over time, attention maps.
         csv: Write one row per file to this CSV as each is judged. A scan that is killed leaves its rows, and
-            the same call goes on where it stopped (by the file `<csv>.part`, which goes once all is done).
+            the same call continues it (by the file `<csv>.part`, which goes once all is done).
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
         **changes: Single fields of `options`, such as `every=1.0`.
@@ -104,7 +104,7 @@ def scan(
         if table is not None and earlier:
             results = ScanResults(_among(results, files))
             write_csv(results, table)
-    results.caution = detector.known_weakness
+    results.caution = detector.weakness
     if copies is not None:
         with file_progress(len(files), "annotating") as on_progress:
             for result in results:

@@ -42,7 +42,7 @@ def evaluate(
     device: str | None = None,
     workers: int = 0,
 ) -> EvaluationResult:
-    """Judge a detector on a prepared folder, or anybody's scores.
+    """Measure a detector on a prepared folder, or anybody's scores.
 
     Neither crops nor features are kept, and a file of scores is read in batches: of a row 21 bytes are kept,
     and of a video its names once. Ten million rows of 100 000 videos take less than 2 GB beyond what the
@@ -53,8 +53,8 @@ def evaluate(
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
         data: A folder made by `prepare`, or several, such as `[a, b]`: then each is a source by the name of
-            its folder, and the result also says what one threshold for all of them does (`pooled`).
-        split: Which rows of it: `"train"`, `"val"`, `"test"`, or `"all"`.
+            its folder, and the result also shows what one threshold for all of them does (`pooled`).
+        split: Which split of it: `"train"`, `"val"`, `"test"`, or `"all"`.
         predictor: Instead of `weights`: a Python file that defines `predict(path)`, which returns P(fake) of
             one crop file. The file is run, so name only one that you trust. Crops on which it raises an
             exception are left out and counted.

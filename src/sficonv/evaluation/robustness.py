@@ -38,10 +38,10 @@ def robustness(
     device: str | None = None,
     workers: int = 0,
 ) -> RobustnessResult:
-    """Judge one or two detectors on prepared faces that were damaged in known ways.
+    """Measure one or two detectors on prepared faces that were damaged in known ways.
 
-    Each kind and level of `data.corruptions` is one cell with its video AUC, beside the clean data. A damaged
-    crop is made once and scored by every model, so both see the same pixels.
+    Each kind and level of corruption (`sficonv.media.corruptions`) is one cell with its video AUC,
+    beside the clean data. A damaged crop is made once and scored by every model, so both see the same pixels.
 
     The crops are damaged, not the videos they were cut from. For "h264" the crops of one face of one video
     form a clip in order of time (at most 64, and of one size) that is encoded at 25 frames per second. Where
@@ -53,10 +53,10 @@ def robustness(
         data: A folder made by `prepare`.
         weights: A `.safetensors` file with its card, or "default" for the shipped detector.
         weights_b: A second detector, scored on the same damaged crops.
-        split: Which rows: "train", "val", "test", or "all".
-        corruptions: Kinds with commas between (jpeg, h264, blur, noise, resize, saturation, contrast), or
+        split: Which split: "train", "val", "test", or "all".
+        corruptions: Kinds separated by commas (jpeg, h264, blur, noise, resize, saturation, contrast), or
             "all".
-        levels: Levels 1 (slight) to 5 (severe), with commas between.
+        levels: Levels 1 (slight) to 5 (severe), separated by commas.
         max_frames: Most crops of each video, spread evenly over its crops; default: all of them.
         batch_size: Crops per forward pass.
         bootstrap: Resamplings of the videos for the intervals; 0 for none.

@@ -57,7 +57,7 @@ def shift_statistics(images: Tensor, draw: Draw) -> Tensor:
     sharp, bilinear, bicubic, coded, kept = (images[part] for part in draw.parts(len(images), KINDS))
     out = []
     if len(sharp):
-        soft = gaussian_blur(sharp, draw.uniform(len(sharp), 0.7, 1.7))
+        soft = gaussian_blur(sharp, draw.uniform(len(sharp), 0.7, 1.7), largest=1.7)
         out.append((sharp + spread(draw.uniform(len(sharp), 0.25, 1.0)) * (sharp - soft)).clamp(0, 255))
     for part, mode in ((bilinear, "bilinear"), (bicubic, "bicubic")):
         if len(part):

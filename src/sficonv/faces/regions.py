@@ -130,10 +130,10 @@ def soft_mask(outlines: Tensor, size: int, draw: Draw) -> Tensor:
     )
     mask = F.grid_sample(fill(outlines, half), grid + bend.permute(0, 2, 3, 1), align_corners=False)
     unit = half / 128  # the strengths below are those of masks of 128 px
-    core = (gaussian_blur(mask, draw.uniform(count, 0.3, 5.0) * unit) > 0.97).to(mask.dtype)
+    core = (gaussian_blur(mask, draw.uniform(count, 0.3, 5.0) * unit, largest=5 * unit) > 0.97).to(mask.dtype)
     holds = spread((core.sum((1, 2, 3)) > 150 * unit**2).to(mask.dtype))
     mask = core * holds + (mask > 0.5).to(mask.dtype) * (1 - holds)
-    mask = gaussian_blur(mask, draw.uniform(count, 0.3, 5.5) * unit).clamp(0, 1)
+    mask = gaussian_blur(mask, draw.uniform(count, 0.3, 5.5) * unit, largest=5.5 * unit).clamp(0, 1)
     return F.interpolate(mask, (size, size), mode="bilinear", align_corners=False)
 
 

@@ -82,24 +82,29 @@ def spread(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image with a Gaussian of its own, by FFT; borders are mirrored.
+def gaussian_blur(images: Tensor, sigma: Tensor, *, largest: float) -> Tensor:
+    """Blur each image with a Gaussian of its own; borders are mirrored.
 
     Args:
         images: Float `(B, C, H, W)`.
-        sigma: `(B,)` pixels; 0 leaves an image as it is, up to rounding. Up to about a sixteenth of the side.
+        sigma: `(B,)` pixels; 0 leaves an image as it is.
+        largest: Bound of `sigma`: three times as far reach the kernels, whatever is in `sigma`.
     """
-    height, width = images.shape[-2:]
-    margin = min(16, height - 1, width - 1)
-    padded = F.pad(images, (margin,) * 4, mode="reflect")
-    rows, columns = padded.shape[-2:]
-    fy = torch.fft.fftfreq(rows, device=images.device)[:, None]
-    fx = torch.fft.rfftfreq(columns, device=images.device)[None]
-    window = torch.exp(-2 * math.pi**2 * (fy**2 + fx**2)[None, None] * spread(sigma) ** 2)
-    # as pairs of real numbers: CUDA compiles kernels for products of complex ones when they are first used
-    waves = torch.view_as_real(torch.fft.rfft2(padded)) * window[..., None]
-    soft = torch.fft.irfft2(torch.view_as_complex(waves), s=(rows, columns))
-    return soft[..., margin : margin + height, margin : margin + width]
+    count, channels, height, width = images.shape
+    reach = min(max(1, math.ceil(3 * largest)), height - 1, width - 1)
+    at = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernels = torch.exp(-0.5 * (at / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    planes = F.pad(images, (reach,) * 4, mode="reflect").reshape(
+        1, count * channels, *_plus(images, 2 * reach)
+    )
+    planes = F.conv2d(planes, kernels[:, None, None], groups=count * channels)
+    planes = F.conv2d(planes, kernels[:, None, :, None], groups=count * channels)
+    return planes.view(images.shape)
+
+
+def _plus(images: Tensor, border: int) -> tuple[int, int]:
+    return images.shape[-2] + border, images.shape[-1] + border
 
 
 def affine(
@@ -166,9 +171,10 @@ def lower_resolution(images: Tensor, share: Tensor, *, mode: str = "bilinear") -
     return warp(small, grow_matrix(share), mode=mode).clamp(0, 255)
 
 
-def antialiased(images: Tensor, factor: Tensor) -> Tensor:
-    """Smoothed for being shrunk by `factor` `(B,)`; factors up to 1 leave an image as it is."""
-    return gaussian_blur(images, 0.42 * (factor.clamp(min=1) ** 2 - 1).sqrt())
+def antialiased(images: Tensor, factor: Tensor, *, largest: float = 5.0) -> Tensor:
+    """Smoothed for being shrunk by `factor` `(B,)`, at most `largest`; factors up to 1 change nothing."""
+    soft = 0.42 * (factor.clamp(1, largest) ** 2 - 1).sqrt()
+    return gaussian_blur(images, soft, largest=0.42 * largest)
 
 
 _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))

@@ -21,7 +21,7 @@ def conversion_of(
     downsample: Downsample | None = None,
     fuse_at: str | None = None,
 ) -> ConversionReport:
-    """Say which layer of a network becomes which stage of SFIConv, and what stays vanilla and why.
+    """Show which layer of a network becomes which stage of SFIConv, and what stays vanilla and why.
 
     Args:
         model: One of `sficonv models`, or any name of timm's `list_models()`; weights are random.

@@ -125,7 +125,7 @@ def bench(
     train: bool = False,
     rounds: int = 10,
 ) -> BenchResult:
-    """Measure SFIC networks beside the vanilla network with the same downsampling.
+    """Measure the speed of SFIC networks beside the vanilla network with the same downsampling.
 
     All of them run in one process, one after the other in every round, and ratios are taken within a round:
     so a machine that is busy with something else disturbs both sides alike. Weights and images are random.
@@ -133,8 +133,8 @@ def bench(
     Args:
         model: A vanilla network that has an `sfic_` form, see `sficonv models 'sfic_*'`.
         alpha: Share of the channels in the frequency branch.
-        beta: Resolutions of the frequency branch relative to the spatial one, with commas between.
-        batch: Batch sizes, with commas between.
+        beta: Resolutions of the frequency branch relative to the spatial one, separated by commas.
+        batch: Batch sizes, separated by commas.
         image_size: Side of the images in pixels.
         device: `cpu` or `cuda`.
         dtype: `fp32`, or `bf16` for automatic mixed precision.
@@ -142,7 +142,7 @@ def bench(
         compile: Run both sides through `torch.compile`.
         inference: Measure inference.
         train: Measure training steps: forward, backward and Adam, and the memory they need.
-        rounds: How often everything is measured.
+        rounds: How many times to measure everything.
 
     Returns:
         A `BenchResult` with a row for every beta, mode and batch.

@@ -64,13 +64,13 @@ def prepare(
     shards: int = 0,
     resume: bool = True,
 ) -> PrepareReport:
-    """Turn a data set of videos or images into 8-bit PNG face crops and a manifest.
+    """Turn a dataset of videos or images into 8-bit PNG face crops and a manifest.
 
-    A run that was interrupted, even killed, goes on where it stopped when started again with the same
-    options; files added or changed since are done, files gone are left out. A broken, empty, faceless or
+    The same command continues a run that was interrupted or killed: files added or changed since then are
+    done, files that are gone are left out. A broken, empty, faceless or
     truncated file becomes a row of `problems.csv` and never stops the others. In scripts, worker processes
-    need the call below `if __name__ == "__main__":`. `sficonv check DIR` looks over what is
-    prepared already, see `check`.
+    need the call below `if __name__ == "__main__":`. To check what is already prepared, use
+    `sficonv check DIR`.
 
     Args:
         source: A data set as distributed, complete or not (see `sficonv inspect` for what is there); a folder

@@ -88,7 +88,7 @@ class PairAugmentation:
         share = torch.where(draw.chance(count, self.reduced), draw.uniform(count, lowest, 1.0), 1.0)
         share = (share * size / 16).round().clamp(min=1) * 16 / size  # whole blocks of the codec
         both = torch.cat([real, fake], 1)
-        both = warp(antialiased(both, 1 / (share * zoom)), shrink_matrix(geometry, share))
+        both = warp(antialiased(both, 1 / (share * zoom), largest=1 / lowest), shrink_matrix(geometry, share))
         both = torch.cat([both[:, :3], both[:, 3:]])
 
         both = self._colours(both, draw, count)
@@ -118,7 +118,7 @@ class PairAugmentation:
         """Blur some pairs and sharpen others."""
         kind = draw.uniform(count)
         blurred, sharpened = kind < self.blur, kind > 1 - self.sharpen
-        soft = gaussian_blur(both, _two(draw.uniform(count, 0.3, 1.2)))
+        soft = gaussian_blur(both, _two(draw.uniform(count, 0.3, 1.2)), largest=1.2)
         amount = blurred.float() - sharpened.float() * draw.uniform(count, 0.2, 1.0)
         return (both + spread(_two(amount)) * (soft - both)).clamp(0, 255)
 

@@ -51,13 +51,13 @@ def compare_attention(
         data: A folder made by `prepare`.
         weights: A `.safetensors` file with its card, or "default" for the shipped detector.
         against: Weights of a detector to compare with, for example of the vanilla network.
-        split: Which rows: "train", "val", "test", or "all".
-        average: Over how many fakes to average, with commas between; the first ones drawn are taken.
-        images: How many fakes to draw for the numbers; fewer where there are fewer videos.
+        split: Which split: "train", "val", "test", or "all".
+        average: Numbers of fakes to average over, separated by commas.
+        images: Number of fakes to measure; fewer where there are fewer videos.
         self_blend: Forge the real faces of the data by blending each with itself, instead of taking its
             fakes: where they are forged is then known exactly.
         bootstrap: Resamplings for the intervals; 0 for none.
-        seed: Of the choice of faces, the forgeries and the intervals.
+        seed: Seed of the choice of faces, the forgeries and the intervals.
         out: Folder for `figure.png`, `attention.json`, `numbers.csv` (a row per figure) and `images.csv`
             (a row per fake, detector and kind of map); made if missing.
         batch_size: Faces judged at once.
