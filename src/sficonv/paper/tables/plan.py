@@ -189,11 +189,7 @@ def make_plan(
     Raises:
         ValueError: A pattern matches nothing, or the budget does not fit a network.
     """
-    chosen = [(row, column) for row, column in table.cells(patterns) if not row.quoted]
-    if not chosen:
-        raise ValueError(
-            f"{table.name}: nothing to run: {', '.join(patterns)} selects rows that are only quoted"
-        )
+    chosen = table.cells(patterns)
     missing: dict[tuple[str, str], str] = {}
     tests: dict[tuple[str, str], list[tuple[Column, Selection]]] = {}
     rows = {row.key: row for row, _ in chosen}
@@ -323,7 +319,9 @@ def _step_seconds(row: Row, size: int, images: int, device: str) -> float:
     """The faster of two training steps, after one to warm up."""
     model = create_model(row.model, image_size=size, **row.options).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    x = torch.randn(images, 3, size, size, device=device)
+    frames: int = model.config.frames  # type: ignore[union-attr, assignment]
+    clips = (frames,) if frames > 1 else ()
+    x = torch.randn(images, *clips, 3, size, size, device=device)
     labels = torch.arange(images, device=device) % 2
     times = []
     for _ in range(3):

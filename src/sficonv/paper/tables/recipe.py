@@ -56,23 +56,23 @@ class Row:
 
     Args:
         network: As the paper calls it.
-        model: As `create_model` calls it; "" for a row that is quoted.
+        model: As `create_model` calls it.
         options: Its options.
         paper: For each column that is in the paper, AUC and BACC in percent as printed; `None` where it
             prints none.
-        quoted: Where the paper took the row from, which is then never run.
+        reported: Where the paper took its figures from; "" for those that it measured.
     """
 
     network: str
     model: str
     options: dict[str, Any]
     paper: dict[str, tuple[float | None, float | None]]
-    quoted: str = ""
+    reported: str = ""
 
     @property
     def key(self) -> str:
         """Short name, for `--cells` and for folders."""
-        return "-".join([self.model or self.network, *(f"{k}{v}" for k, v in self.options.items())])
+        return "-".join([self.model, *(f"{k}{v}" for k, v in self.options.items())])
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,9 @@ def _column(entry: dict[str, Any]) -> Column:
 
 def _row(entry: dict[str, Any], columns: tuple[Column, ...]) -> Row:
     printed = [column.key for column in columns if not column.extra]
-    if ("model" in entry) == ("quoted" in entry):
-        raise ValueError(f"row {entry['network']}: give either a model or where it is quoted from")
     if len(entry["paper"]) != len(printed):
         raise ValueError(
             f"row {entry['network']}: {len(entry['paper'])} pairs of figures, not {len(printed)}"
         )
     paper = {key: (auc, bacc) for key, (auc, bacc) in zip(printed, entry["paper"], strict=True)}
-    return Row(
-        entry["network"], entry.get("model", ""), entry.get("options", {}), paper, entry.get("quoted", "")
-    )
+    return Row(entry["network"], entry["model"], entry.get("options", {}), paper, entry.get("reported", ""))

@@ -110,14 +110,14 @@ def html(table: TableResult) -> str:
 
 def _texts(cell: Cell) -> list[str]:
     options = " ".join(f"{key} {value}" for key, value in cell.row.options.items())
-    name = " ".join(filter(None, (cell.row.network, f"({options})" if options else "")))
+    name = " ".join(filter(None, (cell.row.network, cell.row.reported, f"({options})" if options else "")))
     texts = [name]
     metrics: tuple[Metric, ...] = ("auc", "bacc")
     for metric in metrics:
         printed, ours = cell.printed(metric), cell.figure(metric)
         difference = cell.difference(metric)
         texts += [
-            "" if printed is None else f"{printed:g}" if cell.row.quoted else f"{printed:.2f}",
+            "" if printed is None else f"{printed:g}" if cell.row.reported else f"{printed:.2f}",
             f"{ours.value:.2f}" if ours else _instead(cell) if metric == "auc" else "",
             "" if difference is None else f"{difference:+.2f}",
             ours.spread if ours else "",
@@ -126,8 +126,6 @@ def _texts(cell: Cell) -> list[str]:
 
 
 def _instead(cell: Cell) -> str:
-    if cell.state == "quoted":
-        return f"quoted from {cell.row.quoted}"
     return "undefined" if cell.state == "done" else cell.state
 
 

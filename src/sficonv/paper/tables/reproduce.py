@@ -164,9 +164,7 @@ def as_table(plan: Plan, runs: Runs, failures: dict[Key, str]) -> TableResult:
         for column in plan.table.columns:
             key = (row.key, column.key)
             state: State = "waiting"
-            if row.quoted:
-                state = "quoted"
-            elif key not in chosen:
+            if key not in chosen:
                 state = "not selected"
             elif key in plan.missing:
                 state = "missing"

@@ -15,7 +15,7 @@ from sficonv.paper.tables.recipe import Column, Row
 if TYPE_CHECKING:
     from rich.console import Group
 
-State = Literal["done", "missing", "failed", "waiting", "not selected", "quoted"]
+State = Literal["done", "missing", "failed", "waiting", "not selected"]
 Metric = Literal["auc", "bacc"]
 Level = Literal["frame", "video"]
 
@@ -49,8 +49,8 @@ class Cell:
 
     Args:
         row, column: Of the table.
-        state: "done", "missing" (its data is not there), "failed", "waiting" (not run yet), "not selected" or
-            "quoted".
+        state: "done", "missing" (its data is not there), "failed", "waiting" (not run yet) or "not
+            selected".
         reason: Why it is missing, or failed.
         runs: For each seed what `run_training` gives.
     """
@@ -92,7 +92,8 @@ class Cell:
             "train": self.column.train.name,
             "test": self.column.test.name,
             "state": self.state,
-            "reason": self.reason or self.row.quoted,
+            "reason": self.reason,
+            "reported": self.row.reported,
         }
         metrics: tuple[Metric, ...] = ("auc", "bacc")
         levels: tuple[Level, ...] = ("frame", "video")
