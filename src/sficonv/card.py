@@ -63,7 +63,7 @@ class Calibration:
         Args:
             log_odds: `logit(fake) - logit(real)`: a number, an array or a tensor of any shape.
         """
-        return (log_odds - self.shift) / self.temperature  # type: ignore[operator,no-any-return]
+        return (log_odds - self.shift) / self.temperature  # type: ignore[operator,return-value]
 
     def verdict(self, p_fake: float) -> Literal["real", "uncertain", "fake"]:
         """`"real"` below the uncertain band, `"fake"` above it, `"uncertain"` inside (edges included)."""
