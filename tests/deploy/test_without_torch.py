@@ -11,8 +11,8 @@ from skimage.data import astronaut
 from sficonv.detect.demo import pan, write_video
 
 ALLOWED = {
-    "PIL", "attr", "attrs", "av", "cv2", "docstring_parser", "filelock", "flatbuffers", "google", "jinja2",
-    "jsonargparse", "markupsafe", "numpy", "onnxruntime", "packaging", "rich", "typeshed_client",
+    "PIL", "attr", "attrs", "av", "c2pa", "cv2", "docstring_parser", "filelock", "flatbuffers", "google",
+    "jinja2", "jsonargparse", "markupsafe", "numpy", "onnxruntime", "packaging", "rich", "typeshed_client",
     "typing_extensions", "yaml",
 }  # fmt: skip
 """What `docs/deploy.md` says to install, and what that brings with it."""

@@ -127,7 +127,7 @@ def _scan(console: Console, results: list[ScanResult], options: Mapping[str, Any
         console.print(
             Text.assemble((f"{r.verdict:<10}", STYLES[r.verdict]), f"{p_fake}  ", printable(r.path))
         )
-        for reason in filter(None, (r.problem, *r.notes)):
+        for reason in filter(None, (r.problem, *r.notes, *r.facts)):
             console.print(Text(f"{'':16}{printable(reason)}", style="dim"))
     counts = Counter[str](r.verdict for r in results)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])

@@ -130,4 +130,5 @@ def _result(line: dict[str, Any]) -> ScanResult:
     faces = tuple(FaceScore(**face | {"box": tuple(face["box"])}) for face in fields["faces"])
     tracks = tuple(TrackScore(**track) for track in fields["tracks"])
     whole = {"path": Path(fields["path"]), "faces": faces, "tracks": tracks, "notes": tuple(fields["notes"])}
+    whole["facts"] = tuple(fields["facts"])
     return ScanResult(**fields | whole | {"evidence": ()})

@@ -97,6 +97,7 @@ class ScanResult:
         frames_sampled: Number of frames looked at (1 for an image).
         duration: Of the video, in seconds; `None` for an image.
         notes: Reasons to distrust the verdict, in plain words.
+        facts: What the file says of itself, such as content credentials; no part of the verdict.
         evidence: Crops of the strongest faces; empty unless asked for.
         shown_as: A name to show instead of the path, for a file that is kept under another one.
         truth: What the file really is, where that is known, as in a demonstration.
@@ -112,6 +113,7 @@ class ScanResult:
     frames_sampled: int = 0
     duration: float | None = None
     notes: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), repr=False, compare=False)
     shown_as: str | None = None
     truth: Literal["real", "fake"] | None = None
@@ -155,6 +157,7 @@ class ScanResult:
             "verdict": self.verdict,
             "error": self.shown_error,
             "notes": list(self.notes),
+            "facts": list(self.facts),
             "frames_sampled": self.frames_sampled,
             "judged_share": _rounded(self.judged_share, 3),
             "duration": _rounded(self.duration, 3),

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sficonv.detect.credentials import read_credentials
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import (
     FaceFinder,
@@ -88,7 +89,7 @@ def scan_files(
             yield queue.popleft().result(judge, options.min_face)
 
     for source in files:
-        file = _File(source)
+        file = _File(source, _facts(source))
         queue.append(file)
         for found in read_faces(source, options, find_faces, on_progress):
             file.waiting += 1
@@ -104,6 +105,12 @@ def scan_files(
     yield from finished()
 
 
+def _facts(source: SourceFile) -> tuple[str, ...]:
+    if source.image is not None or source.error:
+        return ()
+    return tuple(filter(None, [read_credentials(source.path)]))
+
+
 def _find_faces(judge: Judge, options: ScanOptions) -> FindFaces:
     if options.crops:
         return WholeImages()
@@ -115,6 +122,7 @@ class _File:
     """One input while its faces wait for their scores."""
 
     source: SourceFile
+    facts: tuple[str, ...] = ()
     read: bool = False
     waiting: int = 0
     faces: list[FaceScore] = field(default_factory=list)
@@ -163,5 +171,6 @@ class _File:
             frames_sampled=source.frames,
             duration=source.duration,
             notes=(*source.notes, *doubts),
+            facts=self.facts,
             evidence=tuple(self.evidence),
         )
