@@ -101,7 +101,6 @@ def test_tensorboard_that_is_missing_is_named(
     [
         ({"patience": 0}, "patience must be at least 1"),
         ({"save_every": 0}, "save_every must be at least 1"),
-        ({"sync_batchnorm": True}, "sync_batchnorm cannot be used"),
     ],
 )
 def test_options_that_make_no_sense(
@@ -109,3 +108,9 @@ def test_options_that_make_no_sense(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         run(make_prepared(), **options)
+
+
+def test_synchronised_norms_train_on_one_device_too(
+    run: Callable[..., TrainResult], make_prepared: Make
+) -> None:
+    assert run(make_prepared(), sync_batchnorm=True).weights.is_file()

@@ -116,7 +116,7 @@ def uniform_step(full: int, kept: int) -> int | None:
         >>> uniform_step(64, 32), uniform_step(9, 4), uniform_step(64, 48)
         (2, 2, None)
     """
-    step, rest = divmod(full, kept)
+    step, rest = full // kept, full % kept  # not divmod, which torch.compile cannot trace for free sizes
     return step if rest * (kept - 1) < kept else None
 
 

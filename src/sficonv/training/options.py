@@ -76,7 +76,7 @@ class Hardware:
             kept and saved in 32 bits.
         channels_last: Use the channels-last memory format. Default: wherever `precision` is a mixed one.
         compile: Compile the model with `torch.compile`: the first steps take longer, the others less.
-        sync_batchnorm: Let batch norm see the batches of all devices instead of each device's own.
+        sync_batchnorm: Let batch norm count over the batches of all devices instead of each device's own.
     """
 
     accelerator: str = "auto"
@@ -87,10 +87,6 @@ class Hardware:
     channels_last: bool | None = None
     compile: bool = False
     sync_batchnorm: bool = False
-
-    def __post_init__(self) -> None:
-        if self.sync_batchnorm:
-            raise ValueError("sync_batchnorm cannot be used: torch's version breaks models with fused norms")
 
     def resolved(self) -> Hardware:
         """With the devices of torchrun where it has started this process, and the memory format decided."""

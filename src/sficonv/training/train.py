@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from sficonv.conversion.synchronise import synchronise_norms
 from sficonv.datasets.masks import MASK
 from sficonv.models import create_model, load_weights, read_card, save_weights
 from sficonv.models.checkpoint import resolve_weights
@@ -121,6 +122,8 @@ def train(
         rows = load_training_data(folders, _folders(options.extra_data))
         pl.seed_everything(plan.seed, workers=True, verbose=False)
         detector, config = _make(model, plan, options)
+        if hardware.sync_batchnorm:  # not the trainer's: see there
+            synchronise_norms(detector)
         plan = dataclasses.replace(plan, image_size=config.image_size)
         if options.weights is not None:  # whoever evaluates can then tell what the weights have seen
             seen = read_card(options.weights).get("data") or {}
