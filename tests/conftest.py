@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, here and in
 import csv
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from html.parser import HTMLParser
@@ -268,3 +269,19 @@ def by_name() -> Callable[[Source], dict[str, SourceItem]]:
 def notes() -> Callable[[Source], str]:
     """The notes of a source as one text."""
     return lambda source: "\n".join(source.notes)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB; skips where nobody may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

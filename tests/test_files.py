@@ -1,7 +1,5 @@
 """Files are whole or not there, on a disk that is really full (a tiny file system)."""
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,22 +7,6 @@ import pytest
 from sficonv.errors import SficonvError
 from sficonv.files import atomic_file
 from sficonv.models import create_model, save_weights
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KB; skips where nobody may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(tiny_disk: Path) -> None:

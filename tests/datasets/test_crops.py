@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sficonv.datasets.crops import (
-    Counterparts,
     DrawSampler,
     FaceCrops,
     RowsInTurn,
@@ -101,24 +100,6 @@ def test_balanced_weights_even_out_labels_and_videos() -> None:
     share = np.bincount(drawn, minlength=7) / 4000
     assert share[:3].sum() == pytest.approx(0.5, abs=0.03)
     assert share[6] == pytest.approx(0.25, abs=0.03)
-
-
-def test_counterparts_come_from_the_same_video_compression_and_time() -> None:
-    fake = pd.DataFrame(
-        {
-            "path": ["near", "far", "other_target", "other_compression"],
-            "dataset": "ffpp",
-            "compression": ["c23", "c23", "c23", "c40"],
-            "video_id": ["c23/1_2", "c23/1_2", "c23/2_1", "c40/1_2"],
-            "source_ids": ["1,2", "1,2", "2,1", "1,2"],
-            "time": np.float32([1.0, 5.0, 1.0, 1.0]),
-        }
-    )
-    found, rng = Counterparts(fake), np.random.default_rng(0)
-    assert {found.near(("ffpp", "c23"), frozenset(["ffpp/1"]), 1.4, rng) for _ in range(20)} == {"near"}
-    anybody = {found.near(("ffpp", "c23"), frozenset(["ffpp/9"]), 1.4, rng) for _ in range(60)}
-    assert anybody == {"near", "far", "other_target"}
-    assert found.near(("celeb", "c23"), frozenset(["ffpp/1"]), 1.4, rng) is None
 
 
 def test_identities_are_known_per_dataset() -> None:

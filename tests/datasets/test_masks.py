@@ -8,7 +8,6 @@ from torchvision.transforms import v2
 
 from sficonv.datasets.masks import MaskedCrops, read_mask
 from sficonv.errors import DataError
-from sficonv.training.selfblend import MaskedSelfBlended, SelfBlended, collate_pairs
 from sficonv.training.transforms import finetune_train, paper_train
 
 LANDMARKS = np.float32([[48, 57], [80, 60], [60, 77], [46, 89], [75, 91]])
@@ -67,48 +66,6 @@ def test_the_mask_moves_with_the_crop_and_keeps_its_values(rows, tmp_path, make)
         flipped += not left
         assert (mask[0, :, :20] if left else mask[0, :, -20:]).float().mean() > 150
     assert 1 < flipped < 11
-
-
-def test_a_pair_brings_the_mask_of_its_forgery(rows, tmp_path):
-    pairs = MaskedSelfBlended(rows, tmp_path, cross=0.0, seed=3)
-    pair, labels, index, masks = pairs[(0, 5)]
-    assert (pair.shape, masks.shape, labels.tolist(), index) == (
-        (2, 3, 128, 128),
-        (2, 1, 128, 128),
-        [0, 1],
-        0,
-    )
-    assert masks[0].max() == 0
-    assert 0 < masks[1].float().mean() < 200
-    # the same draw makes the same forgery, with masks or without
-    assert torch.equal(pair, SelfBlended(rows, tmp_path, cross=0.0, seed=3)[(0, 5)][0])
-
-
-def test_outside_its_mask_a_forgery_is_one_picture_from_edge_to_edge(rows, tmp_path):
-    for draw in range(20):
-        pair, _, _, masks = MaskedSelfBlended(rows, tmp_path, cross=0.0)[(0, draw)]
-        changed = (pair[0] != pair[1]).any(0)
-        outside = masks[1, 0] == 0
-        if not changed[outside].any():  # the target is the real crop: only the mask can differ
-            assert changed[~outside].any()
-            return
-    raise AssertionError("no forgery kept the real crop as its target")
-
-
-def test_a_forgery_of_the_data_brings_its_file(rows, tmp_path):
-    pairs = MaskedSelfBlended(rows, tmp_path, real_fakes=1.0)
-    pair, _, _, masks = pairs[(0, 0)]
-    assert torch.equal(pair[1], MaskedCrops(rows, tmp_path)[1][0])  # the fake of the same identity
-    assert torch.equal(masks[1], MaskedCrops(rows, tmp_path)[1][3])
-
-
-def test_batches_of_pairs_hold_the_masks_in_the_order_of_the_images(rows, tmp_path):
-    pairs = MaskedSelfBlended(rows, tmp_path)
-    images, labels, indices, masks = collate_pairs([pairs[(0, 1)], pairs[(0, 2)]])
-    assert (images.shape, masks.shape) == ((4, 3, 128, 128), (4, 1, 128, 128))
-    assert labels.tolist() == [0, 1, 0, 1]
-    assert [bool(mask.any()) for mask in masks] == [False, True, False, True]
-    assert indices.tolist() == [0, 0, 0, 0]
 
 
 def test_bad_mask_files_are_named(tmp_path):

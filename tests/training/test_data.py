@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.errors import DataError
@@ -91,29 +89,6 @@ def test_extra_data_gives_real_training_rows_only(make_prepared: Make) -> None:
     assert data.summary["extra"]["real_crops"] == 10
     with pytest.raises(DataError, match="extra data"):
         load_training_data([make_prepared("b")], [make_prepared("fakes", labels=(1,))])
-
-
-def test_main_share_decides_how_often_extra_faces_are_drawn(make_prepared: Make) -> None:
-    data = load_training_data([make_prepared()], [make_prepared("plain", splits=("",), videos=8)])
-    recipe = Recipe.named("finetune", image_size=32, main_share=0.25)
-    loader = train_loader(data, recipe, steps_per_epoch=100, workers=0)
-    rows = pd.concat([data.train, data.extra], ignore_index=True).query("label == 0").reset_index(drop=True)
-    drawn = rows.loc[[index for index, _ in loader.sampler], "dataset"]
-    assert len(drawn) == 1600
-    assert (drawn == "prepared").mean() == pytest.approx(0.25, abs=0.05)
-
-
-def test_batches_of_pairs_hold_both_labels_alike(make_prepared: Make) -> None:
-    data = load_training_data([make_prepared()])
-    recipe = Recipe.named("finetune", image_size=32, batch_size=8)
-    loader = train_loader(data, recipe, steps_per_epoch=3, workers=0)
-    batches = list(loader)
-    assert len(batches) == 3
-    for images, labels, indices in batches:
-        assert images.shape == (8, 3, 32, 32)
-        assert images.dtype == torch.uint8
-        assert labels.sum() == 4
-        assert len(indices) == 8
 
 
 def test_validation_keeps_the_order_of_its_rows(make_prepared: Make) -> None:

@@ -2,9 +2,16 @@
 
 import multiprocessing
 import multiprocessing.context
+import multiprocessing.process
+import os
+import random
 import runpy
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +21,26 @@ import torch
 
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.datasets.shards import write_shards
-from sficonv.errors import DataError
+from sficonv.errors import DataError, SficonvError
 from sficonv.training import train
 from sficonv.training.recipes import Recipe
 
 Make = Callable[..., Path]
 Run = Callable[..., None]
+Begin = Callable[..., multiprocessing.process.BaseProcess]
 PROGRAM = str(Path(__file__).with_name("killed_program.py"))
 STEPS = 5  # in each of three epochs
+SMALL = {
+    **{
+        "recipe": "paper",
+        "epochs": 3,
+        "batch_size": 4,
+        "image_size": 32,
+        "lr": 0.01,
+        "steps_per_epoch": STEPS,
+    },
+    **{"accelerator": "cpu", "devices": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +52,24 @@ def processes() -> multiprocessing.context.ForkServerContext:
 
 
 @pytest.fixture
-def run(processes: multiprocessing.context.ForkServerContext, tmp_path: Path) -> Run:
-    """Train in a process of its own, and maybe kill it."""
+def begin(processes: multiprocessing.context.ForkServerContext, tmp_path: Path) -> Begin:
+    """Begin to train in a process of its own, and maybe kill it at some moment."""
 
-    def start(data: Path, out: str, *, kill: tuple[str, int] | None = None, **options: Any) -> None:
-        small = {
-            "epochs": 3,
-            "batch_size": 4,
-            "image_size": 32,
-            "lr": 0.01,
-            "steps_per_epoch": STEPS,
-            "recipe": "paper",
-        }
-        where = {"accelerator": "cpu", "devices": 1, "kill": kill}
-        work = {"data": data, "out": tmp_path / out, **small, **where, **options}
+    def start(data: Path, out: str | Path, **options: Any) -> multiprocessing.process.BaseProcess:
+        work = {"data": data, "out": tmp_path / out, "kill": None, **SMALL, **options}
         process = processes.Process(target=runpy.run_path, args=(PROGRAM, {"work": work}, "__main__"))
         process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture
+def run(begin: Begin) -> Run:
+    """Train in a process of its own to the end, or until it is killed."""
+
+    def start(data: Path, out: str | Path, *, kill: tuple[str, int] | None = None, **options: Any) -> None:
+        process = begin(data, out, kill=kill, **options)
         process.join(120)
         assert process.exitcode == (-signal.SIGKILL if kill else 0)
 
@@ -173,3 +194,112 @@ def test_another_number_of_readers_of_shards_is_refused(
     train(shards, model=tiny, recipe=plan, workers=0, **where)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"begun by 1 device\(s\), not by 1 device\(s\) with workers=1"):
         train(shards, model=tiny, recipe=plan, workers=1, **where)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the temporary folder."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def test_killed_while_a_checkpoint_is_written_to_another_disk(
+    run: Run, make_prepared: Make, other_disk: Path, tmp_path: Path
+) -> None:
+    data, out = make_prepared(), other_disk / "run"
+    run(data, "whole", workers=0)
+    for step in (3, 5, 9):
+        run(data, out, kill=("writing", step), save_every=1, workers=0)
+        for name in ("last.ckpt", "best.ckpt"):
+            if (file := out / "checkpoints" / name).exists():
+                torch.load(file, weights_only=True)
+    run(data, out, save_every=1, workers=0)
+    assert_same(tmp_path / "whole", out)
+
+
+def test_killed_anywhen_on_another_disk(
+    begin: Begin, run: Run, make_prepared: Make, other_disk: Path, tmp_path: Path
+) -> None:
+    data, out, draw = make_prepared(), other_disk / "run", random.Random(7)
+    run(data, "whole", workers=0)
+    for _ in range(8):
+        process = begin(
+            data, out, kill=("anywhen", draw.randrange(20, 400)), save_every=1, workers=draw.choice([0, 1])
+        )
+        process.join(120)
+        assert process.exitcode in (0, -signal.SIGKILL)
+    run(data, out, save_every=1, workers=0)
+    assert_same(tmp_path / "whole", out)
+
+
+def test_a_full_disk_stops_a_run_that_then_continues(
+    tiny: str, make_prepared: Make, tiny_disk: Path, tmp_path: Path
+) -> None:
+    data, options = make_prepared(), {**SMALL, "model": tiny, "workers": 0}
+    whole = train(data, tmp_path / "whole", **options)  # type: ignore[arg-type]
+    filler = tiny_disk / "filler"
+    for room in (0, 12_000, 22_000, 30_000):  # for no checkpoint, and for some
+        filler.write_bytes(bytes(64_000 - room))
+        with pytest.raises((SficonvError, OSError), match="No space left"):
+            train(data, tiny_disk / "run", save_every=1, **options)  # type: ignore[arg-type]
+        filler.unlink()
+        assert not [
+            file
+            for file in (tiny_disk / "run").rglob("*")
+            if file.is_file() and not file.stat().st_size and file.name != ".lock"
+        ]
+    again = train(data, tiny_disk / "run", save_every=1, **options)  # type: ignore[arg-type]
+    assert whole.weights.read_bytes() == again.weights.read_bytes()
+    pd.testing.assert_frame_equal(whole.history, again.history, check_exact=True)
+
+
+def test_two_trainings_do_not_share_a_folder(
+    begin: Begin, tiny: str, make_prepared: Make, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    first = begin(data, "run", kill=("on_train_epoch_start", STEPS), signal=signal.SIGSTOP, workers=1)
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists() and first.is_alive():
+        time.sleep(0.05)
+    with pytest.raises(DataError, match=rf"another training \(process {first.pid}\) runs in this folder"):
+        train(data, tmp_path / "run", model=tiny, workers=0, **SMALL)  # type: ignore[arg-type]
+    os.kill(int(first.pid or 0), signal.SIGKILL)
+    first.join()
+    train(data, tmp_path / "run", model=tiny, workers=0, **SMALL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_says_that_it_continues(
+    make_prepared: Make, tmp_path: Path, number: int, code: int
+) -> None:
+    program = Path(__file__).with_name("tiny_program.py")
+    words = [
+        "train",
+        str(make_prepared()),
+        "--model",
+        "tiny_detector",
+        "--recipe",
+        "paper",
+        "--epochs",
+        "10000",
+    ]
+    words += ["--out", str(tmp_path / "run"), "--accelerator", "cpu", "--devices", "1", "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, str(program), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
+    )
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)  # as a terminal and as a container do: the loader processes get it too
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == code, err
+    assert "the same command continues it" in err
+    assert "Traceback" not in err
+    assert "Tip" not in err
+    assert not out

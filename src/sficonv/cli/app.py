@@ -73,12 +73,12 @@ def _run(argv: list[str]) -> int:
     verb = VERBS[name]
 
     from sficonv.cli.checks import check
-    from sficonv.cli.parser import arguments, make_parser, parse, with_name
+    from sficonv.cli.parser import arguments, make_parser, parse
     from sficonv.cli.signature import read_signature
 
     signature = read_signature(verb.function)
     parser = make_parser(name, verb, signature)
-    given = parse(parser, with_name(words, verb.first))
+    given = parse(parser, words)
     as_json = given.pop("json")
     check(verb, given)
     called_with = arguments(given, signature)

@@ -30,6 +30,8 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
 class Parser(ArgumentParser):
     """Shows options with dashes, as people type them; underscores are understood too."""
 
+    first = ""  # the option whose values may stand first, without its name
+
     options: tuple[Option, ...] = ()
     metavars: dict[str, str] = {}
 
@@ -78,6 +80,7 @@ def make_parser(name: str, verb: Verb, signature: Signature) -> Parser:
     )
     parser.options, parser.metavars = signature.options, {verb.positional: verb.metavar}
     groups = {part: parser.add_argument_group(title) for part, title in signature.titles.items()}
+    parser.first = verb.first
     for option in signature.options:
         _add(groups.get(option.part_of, parser), option, verb)
     parser.add_argument("-h", "--help", action="help", help="Show this help.")
@@ -102,7 +105,7 @@ def _add(parser: Any, option: Option, verb: Verb) -> None:
 
 def parse(parser: Parser, argv: list[str]) -> dict[str, Any]:
     """The options by name. Ends the program where one is unknown, missing or has a wrong value."""
-    words = _with_underscores(argv)
+    words = _with_underscores(with_name(argv, parser.first))
     for word in words[: words.index("--") if "--" in words else len(words)]:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in parser.known:

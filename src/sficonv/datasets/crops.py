@@ -194,35 +194,3 @@ def balanced_weights(df: pd.DataFrame) -> np.ndarray:
     """Weights that make both labels equally likely, and the videos within each label too."""
     per_video = pd.Series(video_weights(df), index=df.index)
     return (per_video / per_video.groupby(df["label"]).transform("sum")).to_numpy()
-
-
-class Counterparts:
-    """Finds the fake crop that was made from the footage of a real one.
-
-    Args:
-        fake: manifest rows of fake crops. In `source_ids` the target, whose video was forged, stands first.
-    """
-
-    def __init__(self, fake: pd.DataFrame) -> None:
-        self.videos: dict[tuple[str, ...], dict[str, tuple[np.ndarray, list[str]]]] = {}
-        for video, rows in fake.groupby("video_id", sort=True):
-            first = rows.iloc[0]
-            group = (first["dataset"], first["compression"])
-            target = f"{first['dataset']}/{first['source_ids'].split(',')[0]}"
-            entry = (rows["time"].to_numpy(np.float32), rows["path"].tolist())
-            for key in (group, (*group, target)):
-                self.videos.setdefault(key, {})[str(video)] = entry
-
-    def near(
-        self, group: tuple[str, str], who: frozenset[str], time: float, rng: np.random.Generator
-    ) -> str | None:
-        """Path of a fake crop of `group` (dataset, compression) made from a video of `who`, as near to
-        `time` (s) as there is; of anybody in the group if there is none; else None."""
-        keys = [key for one in sorted(who) if (key := (*group, one)) in self.videos]
-        found = self.videos.get(keys[0] if keys else group)
-        if not found:
-            return None
-        times, paths = list(found.values())[int(rng.integers(len(found)))]
-        if not keys or not np.isfinite(time) or not np.isfinite(times).any():
-            return paths[int(rng.integers(len(paths)))]
-        return paths[int(np.nanargmin(np.abs(times - time)))]

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sficonv.datasets.clips import ClipCrops, cut_into_clips, tracks_of
-from sficonv.datasets.crops import DrawSampler, FaceCrops, RowsInTurn, balanced_weights, video_weights
+from sficonv.datasets.crops import DrawSampler, FaceCrops, RowsInTurn, balanced_weights
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
 from sficonv.datasets.masks import MASK, MaskedCrops
 from sficonv.datasets.shards import read_index
@@ -26,7 +26,6 @@ from sficonv.errors import DataError
 from sficonv.splits.leaks import find_leaks
 from sficonv.training import transforms
 from sficonv.training.recipes import Recipe
-from sficonv.training.selfblend import MaskedSelfBlended, SelfBlended, collate_pairs
 from sficonv.training.shard_stream import ShardPart, ShardStream
 
 FEW_VIDEOS = 10
@@ -128,11 +127,11 @@ def train_loader(
     """The batches that a recipe trains on: uint8 `(B, 3, H, W)`, labels `(B,)`, row indices `(B,)`.
 
     Batches of clips are uint8 `(B, frames, 3, H, W)`, labels `(B,)`, row indices `(B, frames)`, -1 where a
-    frame is missing.
+    frame is missing. Where the recipe makes forgeries, see `sficonv.training.pair_data` instead.
 
     Args:
         data: rows to draw from.
-        recipe: batch size, image size (not `None` here), augmentation, self-blending, sampling and seed.
+        recipe: batch size, image size (not `None` here), augmentation, sampling and seed.
         steps_per_epoch: batches per epoch and device. Default: as many as draw each row once.
         workers: loader processes.
         devices: number of devices that share an epoch.
@@ -145,19 +144,14 @@ def train_loader(
         DataError: if a label is missing that the recipe cannot make, there are fewer rows than devices, or
             clips are to be made of something that has no tracks.
     """
-    if frames > 1 and (recipe.self_blend or data.shards):
-        raise DataError(
-            "the model judges clips, and neither forgeries made on the fly nor crops in shards have tracks: "
-            "train it with self_blend=0 on a prepared folder that has the crops as files"
-        )
     rows = pd.concat([data.train, data.extra], ignore_index=True)
+    if data.shards and (masks or not data.extra.empty or frames > 1):
+        raise DataError(
+            "shards are read from front to back, but masks, extra data and clips pick their crops here and "
+            "there: train on the prepared folder itself, which has the crops as files"
+        )
     transform = TRANSFORMS[recipe.transform](_size(recipe))
     if data.shards:
-        if recipe.self_blend or masks or not data.extra.empty:
-            raise DataError(
-                "shards are read from front to back, but self-blending, masks and extra data pick their "
-                "crops here and there: train on the prepared folder itself, which has the crops as files"
-            )
         batches = steps_per_epoch or math.ceil(len(rows) / (recipe.batch_size * devices))
         stream = ShardStream(
             data.shards["train"],
@@ -171,32 +165,20 @@ def train_loader(
         )
         stream.epoch, stream.skip = divmod(first_step, batches)
         return _loader(stream, recipe.batch_size, workers)
-    dataset: Dataset[Any]
-    if recipe.self_blend:
-        pairs = (MaskedSelfBlended if masks else SelfBlended)(
-            rows, "/", transform, real_fakes=1 - recipe.self_blend, cross=recipe.cross_blend, seed=recipe.seed
+    if rows["label"].nunique() < 2:
+        raise DataError(
+            f"the training rows are all of one label ({rows['label'].iloc[0]}); training needs both, or "
+            "real faces and self_blend > 0"
         )
-        dataset, rows, batch_size, collate = pairs, pairs.rows, recipe.batch_size // 2, collate_pairs
-        weights = video_weights(rows)
+    dataset: FaceCrops | ClipCrops
+    if frames > 1:
+        tracks = tracks_of(rows)
+        dataset = ClipCrops(rows, "/", tracks, frames, transform)
+        rows = rows.iloc[[track[0] for track in tracks]]
     else:
-        if rows["label"].nunique() < 2:
-            raise DataError(
-                f"the training rows are all of one label ({rows['label'].iloc[0]}); training needs both, or "
-                "real faces and self_blend > 0"
-            )
-        if frames > 1:
-            tracks = tracks_of(rows)
-            dataset = ClipCrops(rows, "/", tracks, frames, transform)
-            rows = rows.iloc[[track[0] for track in tracks]]
-        else:
-            dataset = (MaskedCrops if masks else FaceCrops)(rows, "/", transform)
-        batch_size, collate = recipe.batch_size, None
-        weights = balanced_weights(rows)
-    if recipe.sampling == "shuffle":
-        weights = np.ones(len(rows))
-    elif recipe.self_blend and not data.extra.empty:
-        weights = _share(weights, rows["path"].isin(data.extra["path"]).to_numpy(), recipe.main_share)
-    count = steps_per_epoch * batch_size * devices if steps_per_epoch else len(rows)
+        dataset = (MaskedCrops if masks else FaceCrops)(rows, "/", transform)
+    weights = np.ones(len(rows)) if recipe.sampling == "shuffle" else balanced_weights(rows)
+    count = steps_per_epoch * recipe.batch_size * devices if steps_per_epoch else len(rows)
     if count < devices:
         raise DataError(f"{count} training rows cannot be shared among {devices} devices")
     sampler = DrawSampler(
@@ -206,9 +188,9 @@ def train_loader(
         seed=recipe.seed,
         devices=devices,
     )
-    sampler.epoch, batches = divmod(first_step, math.ceil(len(sampler) / batch_size))
-    sampler.skip = batches * batch_size
-    return _loader(dataset, batch_size, workers, sampler=sampler, collate_fn=collate)
+    sampler.epoch, batches = divmod(first_step, math.ceil(len(sampler) / recipe.batch_size))
+    sampler.skip = batches * recipe.batch_size
+    return _loader(dataset, recipe.batch_size, workers, sampler=sampler)
 
 
 def val_loader(
@@ -339,12 +321,6 @@ def _count(rows: pd.DataFrame) -> dict[str, int]:
         "real_videos": int(rows["video_id"][real].nunique()),
         "fake_videos": int(rows["video_id"][~real].nunique()),
     }
-
-
-def _share(weights: np.ndarray, extra: np.ndarray, main_share: float) -> np.ndarray:
-    """Scale weights so that the rows that are not `extra` are drawn with probability `main_share`."""
-    shares = np.where(extra, (1 - main_share) / weights[extra].sum(), main_share / weights[~extra].sum())
-    return weights * shares
 
 
 def _loader(dataset: Dataset[Any], batch_size: int, workers: int, **options: Any) -> DataLoader[Any]:

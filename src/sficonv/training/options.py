@@ -75,6 +75,8 @@ class Hardware:
         precision: `"32-true"` computes in 32 bits, `"bf16-mixed"` and `"16-mixed"` mostly in 16. Weights are
             kept and saved in 32 bits.
         channels_last: Use the channels-last memory format. Default: wherever `precision` is a mixed one.
+        crop_memory: Memory in GB that the crops may take on each device where forgeries are made of them;
+            beyond it they are decoded as they are drawn. Default: half of what is free.
         compile: Compile the model with `torch.compile`: the first steps take longer, the others less.
         sync_batchnorm: Let batch norm count over the batches of all devices instead of each device's own.
     """
@@ -85,6 +87,7 @@ class Hardware:
     workers: int | None = None
     precision: Precision = "32-true"
     channels_last: bool | None = None
+    crop_memory: float | None = None
     compile: bool = False
     sync_batchnorm: bool = False
 

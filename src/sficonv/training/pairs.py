@@ -23,6 +23,9 @@ from sficonv.faces.regions import face_regions
 from sficonv.media.batches import Draw
 from sficonv.training.augmentation import PairAugmentation
 
+SAME_PLACE = 0.4
+"""Least overlap of the boxes of a real face and its forgery."""
+
 
 @dataclass(frozen=True)
 class PairShares:
@@ -143,9 +146,9 @@ class PairMaker:
         donors[~self.shapes.isfinite().all(1)] = 0
         self.donor_weights = donors
         self.shapes = self.shapes.nan_to_num(1e3)
-        forgeries, unrelated = _counterparts(rows)
-        self.forgery_real, self.forgery_fake, self.forgery_weights = self._drawn(forgeries, rows)
-        self._keep_unrelated(unrelated)
+        found = counterparts(rows)
+        self.forgery_real, self.forgery_fake, self.forgery_weights = self._drawn(found.pairs, rows)
+        self._keep_unrelated(found.unrelated)
 
     def counts(self) -> dict[str, int]:
         """How many pairs of a batch are of which kind."""
@@ -296,8 +299,24 @@ def _real_weights(rows: pd.DataFrame, wanted: Mapping[str, float]) -> np.ndarray
     return share / videos / crops
 
 
-def _counterparts(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[list[int], list[int]]]]:
-    """Fakes with the real crop each was made from; and, of data sets whose fakes have none, both sides."""
+class Counterparts(NamedTuple):
+    """Which fakes go with which real crops.
+
+    Args:
+        pairs: `real` and `fake`, the rows of a real crop and of the fake made from it, `dataset`, `method`.
+        unrelated: For each data set with fakes that were made from none of its crops: the rows of its real
+            crops, and of those fakes.
+        apart: Fakes among those whose nearest real crop shows another place of the frame.
+    """
+
+    pairs: pd.DataFrame
+    unrelated: dict[str, tuple[list[int], list[int]]]
+    apart: int
+
+
+def counterparts(rows: pd.DataFrame) -> Counterparts:
+    """Find the real crop that each fake was made from: of the same data set, compression and person, at the
+    nearest time, in the same place of the frame."""
     real_of: dict[tuple[str, str, str], list[int]] = {}
     people = [[who for who in text.split(",") if who] for text in rows["source_ids"].fillna("")]
     label, source = rows["label"].to_numpy(), list(zip(rows["dataset"], rows["compression"], strict=True))
@@ -305,18 +324,29 @@ def _counterparts(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[lis
         for who in people[i]:
             real_of.setdefault((*source[i], who), []).append(int(i))
     time = rows["time"].to_numpy(float) if "time" in rows else np.zeros(len(rows))
-    found: list[tuple[int, int, str, str]] = []
-    alone: dict[str, list[int]] = {}
+    boxes = [np.asarray(box, np.float32) for box in rows["box"]] if "box" in rows else None
+    found, alone, apart = [], {}, 0
     for i in np.flatnonzero(label == 1):
         # the first identity is the one whose video was changed: its frames are what the forgery was made from
         candidates = next((real_of[key] for who in people[i] if (key := (*source[i], who)) in real_of), [])
-        if not candidates:
+        near = np.nan_to_num(np.abs(time[candidates] - time[i]))
+        real = candidates[int(near.argmin())] if candidates else None
+        if real is None or (boxes is not None and _overlap(boxes[real], boxes[i]) < SAME_PLACE):
+            apart += real is not None
             alone.setdefault(rows["dataset"].iloc[i], []).append(int(i))
             continue
-        near = np.nan_to_num(np.abs(time[candidates] - time[i]))
-        found.append(
-            (candidates[int(near.argmin())], int(i), rows["dataset"].iloc[i], rows["method"].iloc[i] or "")
-        )
+        found.append((real, int(i), rows["dataset"].iloc[i], rows["method"].iloc[i] or ""))
     reals = {d: np.flatnonzero((label == 0) & (rows["dataset"] == d)).tolist() for d in alone}
     pairs = pd.DataFrame(found, columns=["real", "fake", "dataset", "method"])
-    return pairs, {name: (reals[name], fakes) for name, fakes in alone.items() if reals[name]}
+    unrelated = {name: (reals[name], fakes) for name, fakes in alone.items() if reals[name]}
+    return Counterparts(pairs, unrelated, apart)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1); 1 where one is unknown."""
+    if len(a) != 4 or len(b) != 4 or not np.isfinite([a, b]).all():
+        return 1.0
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    common = float(np.prod(np.maximum(sides, 0)))
+    areas = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]))
+    return common / (areas - common) if areas > common else 1.0

@@ -30,14 +30,16 @@ class Recipe:
         transform: Augmentation: `"paper"` flips and rotates, `"finetune"` also changes colour, resolution and
             compression; see `sficonv.training.transforms`.
         sampling: `"shuffle"` draws every crop once per epoch; `"balanced"` draws real and fake crops equally
-            often, and every video equally often within its label.
+            often, and every video equally often within its label. Where forgeries are made, videos of a data
+            set are always drawn equally often.
         label_smoothing: Share of the target that is spread over both classes, in [0, 1).
         self_blend: Share of the forgeries that are made during training, from real faces. With 0 the crops
-            are taken as they are. Above 0, batches consist of pairs: a real crop, and a forgery that is
-            either made from it or, with the remaining probability, the fake crop of the same source video
-            nearest in time.
+            are taken as they are. Above 0, batches are made on the device, of pairs: a real crop, and a
+            forgery of it that is made there or, with the remaining share, the fake crop that was made from
+            it.
         cross_blend: Share of the forgeries made during training that paste another person's face.
         main_share: Share of the real faces that come from `data`; the rest come from `extra_data`, if given.
+            Used where forgeries are made.
         ema_decay: Decay per step of the averaged weights that are validated and saved; 0 does not average.
         grad_clip: Largest gradient norm; 0 does not clip.
 

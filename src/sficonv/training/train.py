@@ -16,6 +16,7 @@ from torch import nn
 
 from sficonv.conversion.synchronise import synchronise_norms
 from sficonv.datasets.masks import MASK
+from sficonv.errors import DataError
 from sficonv.models import create_model, load_weights, read_card, save_weights
 from sficonv.models.checkpoint import resolve_weights
 from sficonv.models.config import ModelConfig
@@ -34,6 +35,7 @@ from sficonv.training.data import (
 from sficonv.training.history import History, say
 from sficonv.training.module import TrainingModule
 from sficonv.training.options import Hardware, PathLike, TrainOptions, sort_changes
+from sficonv.training.pair_data import PairData, pair_data, pair_loader
 from sficonv.training.recipes import Recipe
 from sficonv.training.resume import SameRun, file_hash, only_run_in, open_run
 from sficonv.training.speed import InputSpeed
@@ -128,7 +130,8 @@ def train(
         if options.weights is not None:  # whoever evaluates can then tell what the weights have seen
             seen = read_card(options.weights).get("data") or {}
             rows.summary["videos_of_initial_weights"] = seen.get("videos", [])
-        for line in (*start, *splits, *_introduced(rows, plan, trainer)) if first else ():
+        pairs = _pairs(rows, plan, config, hardware, trainer) if plan.self_blend else None
+        for line in (*start, *splits, *_introduced(rows, plan, pairs, trainer)) if first else ():
             say(line)
         settings = _settings(folders, out, model, plan, options, hardware)
         inputs = {
@@ -151,16 +154,20 @@ def train(
             workers = default_workers(trainer.num_devices) if workers is None else workers
             same_run.readers = workers if rows.shards else 0
             # Lightning draws the first batches of a continued run before it tells the sampler the epoch.
-            batches = train_loader(
-                rows,
-                plan,
-                steps_per_epoch=options.steps_per_epoch,
-                workers=workers,
-                devices=trainer.world_size,
-                first_step=same_run.first_step,
-                masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows, plan),
-                frames=config.frames,
-            )
+            shared = {"devices": trainer.world_size, "first_step": same_run.first_step}
+            if pairs is not None:
+                steps = options.steps_per_epoch or pairs.steps(plan.batch_size, trainer.world_size)
+                batches = pair_loader(pairs.maker, steps, **shared)
+            else:
+                batches = train_loader(
+                    rows,
+                    plan,
+                    steps_per_epoch=options.steps_per_epoch,
+                    workers=workers,
+                    masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows),
+                    frames=config.frames,
+                    **shared,
+                )
             validation = val_loader(
                 rows, plan, workers=workers, devices=trainer.world_size, frames=config.frames
             )
@@ -196,7 +203,9 @@ def _make(model: str, recipe: Recipe, options: TrainOptions) -> tuple[nn.Module,
     return detector, config
 
 
-def _introduced(rows: TrainingData, recipe: Recipe, trainer: pl.Trainer) -> Iterator[str]:
+def _introduced(
+    rows: TrainingData, recipe: Recipe, pairs: PairData | None, trainer: pl.Trainer
+) -> Iterator[str]:
     """What the run does, in words."""
     for name in ("train", "extra", "val"):
         count = rows.summary[name]
@@ -210,7 +219,8 @@ def _introduced(rows: TrainingData, recipe: Recipe, trainer: pl.Trainer) -> Iter
         f"recipe: {recipe.name}, {recipe.epochs} epochs, batches of {recipe.batch_size}, "
         f"{recipe.image_size} px, on {device}"
     )
-    for warning in (*rows.warnings, *recipe.warnings()):
+    yield from pairs.said if pairs else ()
+    for warning in (*rows.warnings, *recipe.warnings(), *(pairs.warnings if pairs else ())):
         yield f"WARNING: {warning}"
 
 
@@ -240,9 +250,22 @@ def _settings(
     }
 
 
-def _has_masks(rows: TrainingData, recipe: Recipe) -> bool:
+def _pairs(
+    rows: TrainingData, recipe: Recipe, config: ModelConfig, hardware: Hardware, trainer: pl.Trainer
+) -> PairData:
+    if rows.shards or config.frames > 1:
+        raise DataError(
+            "forgeries are made from single crops picked here and there, which neither shards nor models "
+            "that judge clips allow: train with self_blend=0 (--self-blend 0)"
+        )
+    device = trainer.strategy.root_device
+    sharers = 1 if device.type == "cuda" else trainer.num_devices
+    return pair_data(rows, recipe, device=device, memory=hardware.crop_memory, sharers=sharers)
+
+
+def _has_masks(rows: TrainingData) -> bool:
     """Whether any mask says more than the label does."""
-    return recipe.self_blend > 0 or (MASK in rows.train.columns and bool(rows.train[MASK].fillna("").any()))
+    return MASK in rows.train.columns and bool(rows.train[MASK].fillna("").any())
 
 
 def _take_best(detector: nn.Module, out: Path) -> int:

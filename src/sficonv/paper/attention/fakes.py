@@ -8,13 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sficonv.datasets.crops import FaceCrops
 from sficonv.datasets.manifest import prepared_folder, read_manifest
 from sficonv.datasets.masks import MaskedCrops
 from sficonv.errors import DataError
-from sficonv.training.selfblend import MaskedSelfBlended
+from sficonv.faces.forging import self_blend
+from sficonv.faces.regions import face_regions
+from sficonv.media.batches import Draw
 
 
 class Fake(NamedTuple):
@@ -119,14 +123,18 @@ def _as_they_are(rows: pd.DataFrame, data: str | Path) -> Iterator[Fake | DataEr
 
 
 def _self_blended(rows: pd.DataFrame, data: str | Path, seed: int) -> Iterator[Fake | DataError]:
-    pairs = MaskedSelfBlended(rows, prepared_folder(data), cross=0, seed=seed)
+    crops = FaceCrops(rows, prepared_folder(data))
     for index, (path, video, footage) in enumerate(_names(rows)):
         try:
-            images, _, _, masks = pairs[index]
+            image = crops[index][0]
         except DataError as error:
             yield error
             continue
-        yield Fake(images[1], masks[1], path, video, footage)
+        points = np.asarray(rows["landmarks"].iloc[index], np.float32).reshape(-1, 2)
+        outline = face_regions(points, image.shape[-1], 1, np.random.default_rng((seed, index)))
+        forged = self_blend(image[None].float(), torch.from_numpy(outline), Draw((seed << 32) + index, "cpu"))
+        fake, mask = forged.fake[0].round().to(torch.uint8), (255 * forged.mask[0]).round().to(torch.uint8)
+        yield Fake(fake, mask, path, video, footage)
 
 
 def _names(rows: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
