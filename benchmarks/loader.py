@@ -3,9 +3,9 @@
     python benchmarks/loader.py PREPARED/ffpp [--crops 768] [--workers 0,1,2] [--write]
 
 Training rows of a prepared folder are read as `sficonv train` reads them (decoded, augmented, batches of 32
-at 224 px), from single files and from tar shards, by the recipes `paper` and `finetune` (which forges faces
-itself and therefore reads files only). Nothing is done with the batches. The training step is measured alone,
-on one batch that is always the same. `--write` writes the table in docs/training.md.
+at 224 px), from single files and from tar shards, by the recipe `paper`. Nothing is done with the batches.
+Recipes that forge faces are measured by `benchmarks/pairs.py`. The training step is measured alone, on one
+batch that is always the same. `--write` writes the table in docs/training.md.
 
 The clock of the loader starts at its first batch, so its processes' start does not count. Processor time (of
 all processes, start included) is less disturbed by what else runs on the machine than wall time.
@@ -57,7 +57,6 @@ def main() -> None:
             for name, data, recipe in (
                 ("files, `paper`", files, "paper"),
                 ("shards, `paper`", shards, "paper"),
-                ("files, `finetune` (forges faces)", files, "finetune"),
             )
         }
         speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}

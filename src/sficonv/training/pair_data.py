@@ -113,12 +113,12 @@ def pair_data(
     if not (rows["label"] == 0).any():
         raise DataError("forgeries are made from real faces, and the training rows have none (label 0)")
     rows, warnings = _in_crop_units(rows, size)
-    crops: Crops = CropsOnDisk(rows["path"].tolist(), size)
+    crops: Crops = (files := CropsOnDisk(rows["path"].tolist(), size))
     need = len(rows) * 3 * size**2
     most = _free(device) / 2 / sharers if memory is None else memory * 1e9
     where = f"decoded as they are drawn: they need {need / 1e9:.1f} GB of memory, {most / 1e9:.1f} are given"
     if need <= most:
-        crops, where = crops.in_memory(device), f"in memory ({need / 1e9:.1f} GB)"
+        crops, where = files.in_memory(device), f"in memory ({need / 1e9:.1f} GB)"
     found = counterparts(rows)
     if found.apart:
         warnings.append(
@@ -208,7 +208,7 @@ def _in_crop_units(rows: pd.DataFrame, size: int) -> tuple[pd.DataFrame, list[st
     for points, (width, height), label in zip(rows["landmarks"], sides, rows["label"], strict=True):
         known = np.asarray([] if points is None else points, np.float32).reshape(-1, 2)
         missing += label == 0 and not (len(known) and np.isfinite(known).all())
-        scaled.append(known * np.float32([size / width, size / height]))
+        scaled.append(known * np.array([size / width, size / height], np.float32))
     warnings = []
     if missing:
         warnings.append(
@@ -216,7 +216,7 @@ def _in_crop_units(rows: pd.DataFrame, size: int) -> tuple[pd.DataFrame, list[st
         )
     if odd := sum(max(side) > 1.1 * min(side) for side in sides):
         warnings.append(f"{odd} crops are not square and are stretched to {size} x {size} px")
-    return rows.assign(landmarks=scaled, size=size), warnings
+    return rows.assign(landmarks=pd.Series(scaled, index=rows.index, dtype=object), size=size), warnings
 
 
 def _side(path: str) -> tuple[int, int]:

@@ -280,7 +280,8 @@ def _shapes(points: np.ndarray) -> np.ndarray:
     low, high = (slice(48, None), slice(36, 48)) if points.shape[1] == 68 else (slice(3, None), slice(0, 2))
     axis = z[:, low].mean(1) - z[:, high].mean(1)
     axis[np.abs(axis) < 0.02] = np.nan
-    free = z / axis[:, None]
+    with np.errstate(invalid="ignore"):
+        free = z / axis[:, None]
     return np.concatenate([free.real, free.imag], 1).astype(np.float32)
 
 
@@ -325,7 +326,8 @@ def counterparts(rows: pd.DataFrame) -> Counterparts:
             real_of.setdefault((*source[i], who), []).append(int(i))
     time = rows["time"].to_numpy(float) if "time" in rows else np.zeros(len(rows))
     boxes = [np.asarray(box, np.float32) for box in rows["box"]] if "box" in rows else None
-    found, alone, apart = [], {}, 0
+    found, apart = [], 0
+    alone: dict[str, list[int]] = {}
     for i in np.flatnonzero(label == 1):
         # the first identity is the one whose video was changed: its frames are what the forgery was made from
         candidates = next((real_of[key] for who in people[i] if (key := (*source[i], who)) in real_of), [])

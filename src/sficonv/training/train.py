@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pandas as pd
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from sficonv.conversion.synchronise import synchronise_norms
@@ -117,7 +118,7 @@ def train(
     out = Path(out) if out is not None else Path("runs") / f"{model}-{plan.name}"
     path = out / "weights.safetensors"
     history, same_run, speed = History(out, plan.epochs), SameRun(out), InputSpeed()
-    with quiet_lightning(), stopped_by_signals(), readable_errors():
+    with quiet_lightning(), _farewell(out), stopped_by_signals(), readable_errors():
         trainer = make_trainer(out, plan, options, hardware, [history, same_run, speed, *callbacks])
         first = trainer.is_global_zero
         folders, splits = _with_splits(data)
@@ -138,7 +139,7 @@ def train(
             "folders": [folder["manifest_sha256"] for folder in rows.summary["folders"]],
             "weights": None if options.weights is None else file_hash(resolve_weights(options.weights)),
         }
-        with only_run_in(out) if first else nullcontext(), _farewell(out):
+        with only_run_in(out) if first else nullcontext():
             last, same_run.first_step = open_run(out, settings, inputs, resume=options.resume, first=first)
             if last is not None and first:
                 say(f"continuing the run in {out} after step {same_run.first_step}")
@@ -283,11 +284,9 @@ def _farewell(out: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        saved = any((out / CHECKPOINTS).glob("*.ckpt"))
-        kept = (
-            f"what it had saved is in {out}, and the same command continues it"
-            if saved
-            else ("nothing was saved yet; the same command starts it again")
-        )
-        say(f"stopped: {kept}")
+        if any((out / CHECKPOINTS).glob("*.ckpt")):
+            kept = f"what was saved is in {out}, and the same command continues it"
+        else:
+            kept = "nothing was saved yet; the same command starts it again"
+        rank_zero_only(say)(f"stopped: {kept}")
         raise
