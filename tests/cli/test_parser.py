@@ -194,10 +194,8 @@ WRONG = {
     "convert densenet121": (2, ["did you mean convert-report?"]),
     "predict a.jpg": (2, ["did you mean scan?"]),
     "--versoin": (2, ["unknown option '--versoin'"]),
-    "scan --help": (0, []),
-    "train --help": (0, []),
-    "serve --help": (0, []),
     "models": (0, []),
+    **{f"{verb} --help": (0, []) for verb in VERBS},
 }
 
 

@@ -38,7 +38,8 @@ def open_container(file: str | IO[bytes], form: str | None = None) -> InputConta
     import av
 
     try:
-        return av.open(file, format=form, container_options=dict(_SAFE), metadata_errors="replace")
+        options = dict(_SAFE)
+        return av.open(file, "r", format=form, container_options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         name = file if isinstance(file, str) else "the video"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ _MOST_STRETCHED = 4.0
 
 def as_displayed(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
     """The picture that a player shows: uint8 `(H, W, 3)`, RGB."""
-    image = frame.to_ndarray(format="rgb24")
+    image: np.ndarray = frame.to_ndarray(format="rgb24")
     size = _square(frame, stream)
     if size != (frame.width, frame.height):
         shrinks = size[0] * size[1] < frame.width * frame.height
@@ -63,7 +63,8 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     The matrix takes a stored point (x, y) to (a x + c y, b x + d y) on the display. Turns by other angles
     than quarters are rounded.
     """
-    for data in frame.side_data:
+    side_data: Any = frame.side_data  # its type names a mapping, iterating gives the entries
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d, *_ = struct.unpack("<9i", bytes(data)[:36])
             if abs(a) + abs(d) >= abs(b) + abs(c):

@@ -154,7 +154,7 @@ class Reader:
         from av.error import FFmpegError
 
         packets = self._container.demux(self._stream)
-        held: list[Packet] = []  # a corrupt packet and the next few: at a seam it is none
+        held: list[Packet[VideoStream]] = []  # a corrupt packet and the next few: at a seam it is none
         while True:
             try:
                 packet = next(packets, None)
@@ -174,7 +174,7 @@ class Reader:
             else:
                 yield from self._frames_of(packet)
 
-    def _frames_of_held(self, held: list[Packet], *, trusted: bool) -> Iterator[VideoFrame]:
+    def _frames_of_held(self, held: list[Packet[VideoStream]], *, trusted: bool) -> Iterator[VideoFrame]:
         """Before a seam, a packet is called corrupt because the counters behind it start again."""
         for packet in held:
             if packet.is_corrupt and not trusted:
@@ -183,7 +183,7 @@ class Reader:
             packet.is_corrupt = False
             yield from self._frames_of(packet)
 
-    def _frames_of(self, packet: Packet) -> Iterator[VideoFrame]:
+    def _frames_of(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
         from av.error import EOFError as EndOfFile
         from av.error import FFmpegError
 

@@ -10,6 +10,7 @@ from sficonv.media.container import frame_rate, open_video, tick
 
 if TYPE_CHECKING:
     from av.packet import Packet
+    from av.video.stream import VideoStream
 
 _BACK = 0.5  # seconds that packets go back in the order of decoding: more than any muxer's mistakes
 _BACK_AT_KEYFRAME = 0.1  # seconds; a keyframe is shown after all that was stored before it
@@ -35,7 +36,7 @@ class Clock:
         self._offset = 0
         self.restarts = 0
 
-    def correct(self, packet: Packet) -> bool:
+    def correct(self, packet: Packet[VideoStream]) -> bool:
         """Move the time stamps of the next packet to where they belong; whether they start again with it."""
         if packet.pts is None:  # one after the other
             return False
@@ -51,7 +52,7 @@ class Clock:
             packet.dts += self._offset
         return seam
 
-    def _is_seam(self, packet: Packet, latest: int) -> bool:
+    def _is_seam(self, packet: Packet[VideoStream], latest: int) -> bool:
         ahead = ((packet.pts or 0) - latest) * self._tick
         if packet.is_keyframe and ahead < -_BACK_AT_KEYFRAME:
             return True

@@ -315,4 +315,4 @@ class SFIConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         shares = f"alpha_in={self.alpha_in}, alpha_out={self.alpha_out}, beta={self.beta}"
-        return f"{super().extra_repr()}, stage={self.stage}, {shares}"
+        return f"{super().extra_repr()}, stage={self.stage}, {shares}"  # type: ignore[no-untyped-call]
