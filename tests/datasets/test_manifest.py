@@ -61,6 +61,8 @@ def test_the_hash_is_of_the_content(tmp_path: Path, df: pd.DataFrame) -> None:
         ({"path": "crops/0.png"}, "occur twice"),
         ({"path": "../secret.png"}, "inside the folder"),
         ({"path": "/etc/passwd"}, "inside the folder"),
+        ({"mask": "../secret.png"}, "a mask must be relative.*inside the folder"),
+        ({"mask": "/etc/passwd"}, "a mask must be relative.*inside the folder"),
         ({"path": "crops\\1.png"}, "inside the folder"),
         ({"video_id": None}, "empty cells in video_id"),
         ({"box": [1.0]}, "cannot be written"),

@@ -15,6 +15,7 @@ from PIL import Image
 from sficonv.datasets.layouts import list_source
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
+from sficonv.media.images import Picture
 from sficonv.preparation import workers as workers_module
 from sficonv.preparation.extract import CropOptions, read_part
 from sficonv.preparation.prepare import prepare
@@ -71,7 +72,7 @@ def test_every_kind_of_bad_file_is_a_row_and_the_good_ones_are_done(
     report = prepare(tmp_path / "in", tmp_path / "out", frames=4, size=64, workers=1)
     problems = {name.removeprefix("real/"): why for name, why in problems_of(tmp_path / "out").items()}
     expected = {
-        "cut.png": ("unreadable", "truncated"),
+        "cut.png": ("truncated", "truncated"),
         "cut.jpg": ("unreadable", "truncated"),
         "empty.jpg": ("unreadable", "empty"),
         "empty.mp4": ("unreadable", "empty"),
@@ -224,7 +225,7 @@ def test_a_crashing_decoder_costs_one_file(
     report = prepare(photos, tmp_path / "out", workers=2)
     assert report.crops == 5
     assert [(p.path, p.reason) for p in report.problems] == [("real/real1.png", "crashed")]
-    assert "crashed on this file" in report.problems[0].detail
+    assert "(a crash of its decoder)" in report.problems[0].detail
     monkeypatch.undo()
     again = prepare(photos, tmp_path / "out", workers=0)  # tried again: memory may have run out
     assert again.resumed == 5 and again.crops == 6 and again.problems == []
@@ -235,13 +236,13 @@ def test_an_unexpected_error_costs_one_file(
 ) -> None:
     from sficonv.preparation import extract
 
-    def read_image(path: Path) -> np.ndarray:
+    def read_picture(path: Path) -> Picture:
         if path.name == "fake0.png":
             raise KeyError("a decoder's own bug")
-        return real_read_image(path)
+        return real_read_picture(path)
 
-    real_read_image = extract.read_image
-    monkeypatch.setattr(extract, "read_image", read_image)
+    real_read_picture = extract.read_picture
+    monkeypatch.setattr(extract, "read_picture", read_picture)
     report = prepare(photos, tmp_path / "out", workers=0)
     assert report.crops == 5 and report.problems[0].reason == "failed"
     assert "KeyError" in report.problems[0].detail
@@ -266,3 +267,12 @@ def test_run_items_yields_every_part_once(photos: Path, tmp_path: Path) -> None:
     parts = list(run_items(items, tmp_path / "out", OPTIONS, 1))
     assert sorted(part.source for part in parts) == sorted(items)
     assert list(run_items({}, tmp_path / "out", OPTIONS, 2)) == []
+
+
+def test_a_cut_photograph_gives_its_face_and_a_problem(photos: Path, tmp_path: Path) -> None:
+    file = photos / "real/real0.png"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 8 // 10])
+    report = prepare(photos, tmp_path / "out", workers=0)
+    assert report.crops == 6
+    assert [(p.path, p.reason) for p in report.problems] == [("real/real0.png", "truncated")]
+    assert "of the picture is missing" in report.problems[0].detail

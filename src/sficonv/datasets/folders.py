@@ -109,8 +109,9 @@ def read_folder(
             "every image is taken for a video of its own; if the images of one folder are frames of one "
             "video, say video_folders=True (--video-folders), else they land in several splits"
         )
+    drawn = split_fractions is not None and not any(item.split for item in items)
     items, split_note = with_splits(with_distinct_names(items), split_fractions)
-    return Source("folder", dataset, items, [*notes, *split_note])
+    return Source("folder", dataset, items, [*notes, *split_note], drawn=drawn)
 
 
 def _read_words(root: Path, parent: Path) -> _Words:

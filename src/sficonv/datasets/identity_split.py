@@ -37,7 +37,7 @@ def split_by_identity(
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"split_fractions must be train, val and test >= 0 that sum to 1, got {fractions}")
-    groups = _groups(source_ids)
+    groups = components(source_ids)
     alike: dict[frozenset[int], list[str]] = defaultdict(list)
     members: dict[str, list[int]] = defaultdict(list)
     for item, group in enumerate(groups):
@@ -65,8 +65,19 @@ def _cut(n: int, fractions: Sequence[float]) -> list[str]:
     return ["test"] * sizes[2] + ["val"] * sizes[1] + ["train"] * sizes[0]
 
 
-def _groups(source_ids: Iterable[Sequence[str]]) -> list[str]:
-    """Connected components over shared identities, each named by its smallest identity."""
+def components(source_ids: Iterable[Sequence[str]]) -> list[str]:
+    """Which items belong together because they share an identity, directly or over other items.
+
+    Args:
+        source_ids: Identities of each item, at least one.
+
+    Returns:
+        For each item the smallest identity of its group.
+
+    Example:
+        >>> components([["b"], ["a", "b"], ["c"]])
+        ['a', 'a', 'c']
+    """
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:

@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 )
 COLUMNS = tuple(SCHEMA.names)
 # `prepare` writes more columns, which tables from elsewhere need not have, among them `phash` (16 hexadecimal
-# digits, see `near.py`) and `official_split` (of the published lists, or empty).
+# digits, see `near_duplicates.py`) and `official_split` (of the published lists, or empty).
 
 _METADATA = b"sficonv"
 
@@ -52,8 +52,8 @@ class Protocol:
     Attributes:
         name: "official", "identity", "paper", "leave-one-out", or how `prepare` came by the splits.
         statement: The rule, in a sentence or two for people.
-        leaky: Whether the rule itself puts the same footage into several splits. Figures on such a split are
-            comparable with the paper's and with nothing else.
+        leaky: Whether the same footage lies in several splits: by the rule itself, as in the paper, or
+            because near duplicates were found in them. Figures on such splits are too good.
         seed: Seed of what was drawn at random; `None` where nothing was.
         drawn_from: `manifest_hash` of the manifest that was split again; "" for one of `prepare`.
     """
@@ -236,9 +236,13 @@ def _check_values(df: pd.DataFrame, file: Path) -> None:
         raise DataError(
             f"{file}: paths occur twice: {some(df.loc[df['path'].duplicated(), 'path'].tolist())}"
         )
-    outside = [p for p in df["path"] if p.startswith("/") or "\\" in p or ".." in p.split("/")]
-    if outside:
-        raise DataError(f"{file}: paths must be relative, with /, inside the folder: {some(outside)}")
+    for column in ("path", "mask"):  # both name files that are opened
+        texts = df[column].fillna("").astype(str) if column in df else []
+        outside = [p for p in texts if p.startswith("/") or "\\" in p or ".." in p.split("/")]
+        if outside:
+            raise DataError(
+                f"{file}: a {column} must be relative, with /, inside the folder: {some(outside)}"
+            )
 
 
 def some(values: list[str], most: int = 3) -> str:

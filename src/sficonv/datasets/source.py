@@ -156,10 +156,20 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Source:
-    """What was found below a root: the items, and what a person should know about how it was read."""
+    """What was found below a root.
+
+    Attributes:
+        layout: How it was read.
+        dataset: Name of the data set.
+        items: The videos and images.
+        notes: What a person should know about how it was read.
+        expected: What the complete data set would have.
+        drawn: Whether we divided it into splits ourselves, because neither lists nor folders say how.
+    """
 
     layout: str
     dataset: str
     items: list[SourceItem]
     notes: list[str]
     expected: list[Expectation] = field(default_factory=list)
+    drawn: bool = False

@@ -21,7 +21,7 @@ from sficonv.faces.face import Face, FaceDetector, crop_face, resize
 from sficonv.faces.tracking import Tracker, look
 from sficonv.files import atomic_file
 from sficonv.media.archives import frame_number, read_archive
-from sficonv.media.images import read_image, write_png
+from sficonv.media.images import read_picture, write_png
 from sficonv.media.kinds import media_kind
 from sficonv.media.video import Frame, VideoInfo, iter_frames, probe, sample_times
 from sficonv.preparation.forging import Points, add_forgeries
@@ -103,8 +103,10 @@ def prepare_item(
         elif media_kind(item.path) == "video":
             _read_video(item, out, options, seen)
         else:
-            frame = Frame(item.frame, math.nan, read_image(item.path))
-            _take(frame, f"crops/{item.name}", out, options, seen)
+            picture = read_picture(item.path)
+            _take(Frame(item.frame, math.nan, picture.pixels), f"crops/{item.name}", out, options, seen)
+            if picture.damage:
+                raise MediaError(picture.damage)
     except MediaError as error:
         reason, detail = ("truncated" if seen.sampled else "unreadable"), str(error)
     except OSError:  # the output cannot be written: nothing that another file could do better

@@ -26,7 +26,11 @@ from sficonv.preparation.report import PROBLEMS_NAME, PrepareReport, Problem
 from sficonv.preparation.resume import claimed, finished, forget
 from sficonv.preparation.workers import run_items
 from sficonv.splits.leaks import find_leaks
-from sficonv.splits.near_duplicates import find_near_duplicates
+from sficonv.splits.near_duplicates import (
+    find_near_duplicates,
+    protocol_with_leaks,
+    with_near_duplicates_together,
+)
 from sficonv.splits.paper_protocol import paper_sampling
 
 
@@ -234,8 +238,13 @@ def _finish(
     resumed: int,
     split: str | None,
 ) -> PrepareReport:
-    df = _manifest(names, parts)
-    protocol = _protocol(found, split)
+    df, notes = _manifest(names, parts), list(found.notes)
+    if found.drawn and split is None:
+        df, moved = with_near_duplicates_together(df, out)
+        if moved:
+            notes.append(f"{moved} videos were moved to the split in which their near duplicates are")
+    near = find_near_duplicates(df, out)
+    protocol = protocol_with_leaks(_protocol(found, split), near)
     write_manifest(out, df, protocol=protocol)
     problems = [
         Problem(clean_text(name), parts[name].reason, clean_text(parts[name].detail))
@@ -261,8 +270,8 @@ def _finish(
         frames_without_face=sum(part.faceless for part in parts.values()),
         problems=problems,
         counts=json.loads(counts.to_json(orient="records")),
-        notes=found.notes,
-        warnings=[finding.text for finding in (*find_leaks(df), find_near_duplicates(df, out)) if finding],
+        notes=notes,
+        warnings=[finding.text for finding in (*find_leaks(df), near) if finding],
         manifest_hash=manifest_hash(df),
         protocol=protocol,
     )

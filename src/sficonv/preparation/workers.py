@@ -71,7 +71,10 @@ def work(item: SourceItem, name: str, out: Path, options: CropOptions, timeout: 
 
 def crashed(name: str, item: SourceItem) -> Part:
     """The part of an item that ended its process."""
-    detail = f"{item.path}: the decoder crashed on this file (or memory ran out)"
+    detail = (
+        f"{item.path}: the process that worked on this file was ended twice, by the file (a crash of its "
+        "decoder), for want of memory, or by somebody; run again to try once more"
+    )
     return Part(name, file_stamp(item.path), reason="crashed", detail=detail)
 
 

@@ -1,7 +1,7 @@
 """What is wrong with the splits of a manifest: leaks, and splits that cannot be used.
 
 All of it is read from the table alone and takes time in proportion to its rows. Near-duplicates, which need
-the crops, are in `near.py`; both together, and the state of the files, in `check.py`.
+the crops, are in `near_duplicates.py`; both together, and the state of the files, in `check.py`.
 """
 
 from __future__ import annotations

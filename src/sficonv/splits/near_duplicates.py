@@ -8,6 +8,7 @@ then the pictures themselves decide. Faces cut alike resemble each other, so nei
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, count
 from pathlib import Path
 
@@ -15,13 +16,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from sficonv.datasets.manifest import some
+from sficonv.datasets.identity_split import components
+from sficonv.datasets.manifest import Protocol, identities, some
 from sficonv.splits.leaks import Finding
 
 MAX_DISTANCE = 4  # of 64 bits; two frames of one video, or one re-encoded, are mostly within
 MIN_CORRELATION = 0.95  # of the grey pictures at 32 x 32
 _CANDIDATES = 100_000  # pairs looked at; more would only say the same leak more often
 _ENOUGH = 1_000  # confirmed crops
+_ROUNDS = 20
 
 
 def perceptual_hash(crop: np.ndarray) -> str:
@@ -61,24 +64,72 @@ def find_near_duplicates(df: pd.DataFrame, root: str | Path) -> Finding | None:
         >>> find_near_duplicates(pd.DataFrame(columns=[*COLUMNS, "phash"]), ".") is None
         True
     """
-    rows = df[(df["split"] != "") & (df["phash"].fillna("") != "")].reset_index(drop=True)
-    if rows["split"].nunique() < 2:
-        return None
-    paths = rows["path"].tolist()
-    found: dict[str, str] = {}
-    looked_at = 0
-    for one, other in _candidates(rows):
-        looked_at += 1
-        if looked_at > _CANDIDATES or len(found) >= _ENOUGH:
-            break
-        if paths[one] not in found and _alike(Path(root) / paths[one], Path(root) / paths[other]):
-            found[paths[one]] = paths[other]
+    found, all_of_them = _crossing(df, Path(root))
     if not found:
         return None
     examples = [f"{one} = {other}" for one, other in sorted(found.items())]
-    at_least = "at least " if looked_at > _CANDIDATES or len(found) >= _ENOUGH else ""
+    at_least = "" if all_of_them else "at least "
     text = f"{at_least}{len(found)} crops are nearly the same as one in another split: {some(examples)}"
     return Finding("near_duplicate_in_several_splits", True, text, len(found), examples[:10])
+
+
+def with_near_duplicates_together(df: pd.DataFrame, root: str | Path) -> tuple[pd.DataFrame, int]:
+    """Splits in which no crop is nearly the same as one in another split.
+
+    The videos (and people) that near duplicates link are put into the split that most of their crops are in.
+
+    Args:
+        df: As of `find_near_duplicates`, with splits that were drawn and may be changed.
+        root: Folder that `path` is relative to.
+
+    Returns:
+        The table with its new splits, and how many videos changed theirs.
+
+    Example:
+        >>> from sficonv.datasets.manifest import COLUMNS
+        >>> with_near_duplicates_together(pd.DataFrame(columns=[*COLUMNS, "phash"]), ".")[1]
+        0
+    """
+    before = df["split"]
+    for _ in range(_ROUNDS):  # what is together now may be near to what it was apart from
+        pairs, _ = _crossing(df, Path(root))
+        if not pairs:
+            break
+        video_of = dict(zip(df["path"], df["video_id"], strict=True))
+        links = [[f"video {video_of[one]}", f"video {video_of[other]}"] for one, other in pairs.items()]
+        rows = [[*who, f"video {video}"] for who, video in zip(identities(df), df["video_id"], strict=True)]
+        groups = pd.Series(components([*rows, *links])[: len(df)], index=df.index)
+        linked = groups[df["path"].isin({*pairs, *pairs.values()})].unique()
+        most = df["split"].groupby(groups).agg(lambda splits: splits.value_counts().index[0])
+        df = df.assign(split=df["split"].where(~groups.isin(linked), groups.map(most)))
+    return df, int(df.loc[df["split"] != before, "video_id"].nunique())
+
+
+def protocol_with_leaks(protocol: Protocol, near: Finding | None) -> Protocol:
+    """The protocol of splits in which near duplicates were found says so wherever it is repeated."""
+    if near is None:
+        return protocol
+    statement = (
+        f"{protocol.statement}. {near.text}. Figures on these splits are too good: say which files show the "
+        "same footage (video_pattern, --video-pattern, or the column source_ids of a list) and prepare "
+        "again, or divide it anew with `sficonv split --protocol identity`"
+    )
+    return replace(protocol, statement=statement, leaky=True)
+
+
+def _crossing(df: pd.DataFrame, root: Path) -> tuple[dict[str, str], bool]:
+    """Crops with one in another split that they are near to, and whether these are all."""
+    rows = df[(df["split"] != "") & (df["phash"].fillna("") != "")].reset_index(drop=True)
+    if rows["split"].nunique() < 2:
+        return {}, True
+    paths = rows["path"].tolist()
+    found: dict[str, str] = {}
+    for looked_at, (one, other) in enumerate(_candidates(rows)):
+        if looked_at >= _CANDIDATES or len(found) >= _ENOUGH:
+            return found, False
+        if paths[one] not in found and _alike(root / paths[one], root / paths[other]):
+            found[paths[one]] = paths[other]
+    return found, True
 
 
 def _candidates(rows: pd.DataFrame) -> Iterator[tuple[int, int]]:

@@ -30,6 +30,11 @@ from sficonv.datasets.manifest import (
 )
 from sficonv.errors import DataError
 from sficonv.splits.leaks import check_manifest, find_leaks
+from sficonv.splits.near_duplicates import (
+    find_near_duplicates,
+    protocol_with_leaks,
+    with_near_duplicates_together,
+)
 from sficonv.splits.paper_protocol import paper_split
 
 
@@ -128,9 +133,17 @@ def split(
         rows, stated = PROTOCOLS[protocol](df, options)
     except DataError as error:
         raise DataError(f"{manifest_file(data)}: {error}") from error
-    stated = replace(stated, drawn_from=manifest_hash(df))
     rows = rows.sort_values("path", ignore_index=True)
-    file = write_manifest(prepared_folder(data), rows, protocol=stated, name=_file_name(stated, options))
+    root = prepared_folder(data)
+    if "phash" in rows and not stated.leaky:
+        if protocol == "identity":
+            rows, moved = with_near_duplicates_together(rows, root)
+            if moved:
+                told = f"{stated.statement}; {moved} videos moved to where their near duplicates are"
+                stated = replace(stated, statement=told)
+        stated = protocol_with_leaks(stated, find_near_duplicates(rows, root))
+    stated = replace(stated, drawn_from=manifest_hash(df))
+    file = write_manifest(root, rows, protocol=stated, name=_file_name(stated, options))
     counts = rows.groupby(["split", "label"], as_index=False).agg(
         videos=("video_id", "nunique"), crops=("path", "size")
     )

@@ -36,6 +36,9 @@ _SAME = {
 }
 
 
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
 @dataclass(frozen=True)
 class _Row:
     """One line of a list."""
@@ -75,8 +78,8 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
     if "path" not in header or "label" not in header:
         if len(header) < 2 or _label_word(header[1]) is None:
             raise DataError(
-                f"{file}: line 1 is {numbered[0][1][:80]!r}; expected a header with path and label, or a "
-                "path and a label (0 or 1, real or fake)"
+                f"{file}: line 1 is {numbered[0][1][:80]!r}, read with {_SEPARATORS[delimiter]} between its "
+                "columns; expected a header with path and label, or a path and a label (0 or 1, real or fake)"
             )
         header = ["path", "label"]  # no header: the first two columns
         rows = numbered
@@ -143,8 +146,9 @@ def _source(layout: str, root: Path, rows: Sequence[_Row], options: ReadOptions)
         notes.append(f"{len(absent)} of {len(items)} listed files do not exist: {some(absent)}")
     if note_ids := _unnamed(items, rows):
         notes.append(note_ids)
+    drawn = options.split_fractions is not None and not any(item.split for item in items)
     items, more = with_splits(with_distinct_names(items), options.split_fractions)
-    return Source(layout, dataset, items, [*notes, *more])
+    return Source(layout, dataset, items, [*notes, *more], drawn=drawn)
 
 
 def _item(row: _Row, path: Path, finder: Finder, dataset: str, label: int) -> SourceItem:
