@@ -95,9 +95,12 @@ def test_a_file_read_in_batches_is_judged_as_the_table_it_holds(tmp_path, small_
 
 def test_repetitions_and_faults_are_found_across_batches(tmp_path, small_batches):
     df = rows()
-    twice = pd.concat([df, df.iloc[[3]], df.iloc[[4]].assign(p_fake=0.5)])
-    scores, left_out = collect(table_in_memory(twice))
-    assert (left_out.repeated, len(scores)) == (1, 46)
+    scores, left_out = collect(table_in_memory(pd.concat([df, df.iloc[[3]]])))
+    assert (left_out.repeated, len(scores)) == (1, 45)
+    with pytest.raises(DataError, match=r"has two scores, .* and 0\.5; leave the one that counts"):
+        collect(table_in_memory(pd.concat([df, df.iloc[[4]].assign(p_fake=0.5)])))
+    faces = pd.concat([df.assign(face=0), df.iloc[[4]].assign(p_fake=0.5, face=1)])
+    assert len(collect(table_in_memory(faces))[0]) == 46  # two faces of one frame are two
     df.to_csv(tmp_path / "scores.csv", index=False)
     for column, value, message in [
         ("p_fake", math.nan, r"row 7/38\.png: p_fake must be a number"),
@@ -162,3 +165,10 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "scores.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"scores\.parquet: not a readable table"):
         judge(score_file(tmp_path / "scores.parquet"), bootstrap=0)
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_another_separator_is_named(tmp_path, separator, word):
+    rows().to_csv(tmp_path / "scores.csv", index=False, sep=separator)
+    with pytest.raises(DataError, match=f"separated by {word}; save it with commas"):
+        score_file(tmp_path / "scores.csv")

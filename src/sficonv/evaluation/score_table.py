@@ -152,7 +152,11 @@ def _known(there: list[Any], name: str) -> tuple[str, ...]:
 
 
 def _csv_names(file: Path) -> list[str]:
-    return list(pd.read_csv(file, nrows=0).columns)
+    names = list(pd.read_csv(file, nrows=0).columns)
+    for separator, words in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and separator in str(names[0]):
+            raise DataError(f"{file}: its columns are separated by {words}; save it with commas between them")
+    return names
 
 
 def _csv_batches(file: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
