@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sficonv.conversion.derived import make_norm
+from sficonv.conversion.layers import make_norm
 from sficonv.conversion.layout import Layout
 from sficonv.nn import SFIBatchNorm2d, SpaceFreq
 

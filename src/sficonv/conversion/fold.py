@@ -14,8 +14,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, fx, nn
 from torchvision.ops import StochasticDepth
 
-from sficonv.conversion.derived import DerivedSFIConv2d, ScatteredBatchNorm2d
 from sficonv.conversion.graph import PortableGraphModule
+from sficonv.conversion.layers import DerivedSFIConv2d, ScatteredBatchNorm2d
 from sficonv.conversion.trace import module_of, trace
 from sficonv.nn.constrained import MCSConv
 from sficonv.nn.execution import Parts, split_kernel

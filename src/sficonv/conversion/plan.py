@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import fx, nn
 
-from sficonv.conversion.derived import why_kept
+from sficonv.conversion.layers import why_kept
 from sficonv.conversion.trace import module_of, shape
 
 POOLED = "reads a pooled value"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import fx, nn
 
-from sficonv.conversion.derived import make_layer, padding_of
+from sficonv.conversion.layers import make_layer, padding_of
 from sficonv.conversion.layout import Layout
 from sficonv.conversion.operations import Kind, kind_of
 from sficonv.conversion.plan import Plan, is_point

@@ -12,7 +12,7 @@ from timm.layers.padding import pad_same
 from torch import fx, nn
 
 from sficonv.conversion import branches
-from sficonv.conversion.derived import layout_device, make_norm
+from sficonv.conversion.layers import layout_device, make_norm
 from sficonv.conversion.layout import Layout
 from sficonv.conversion.operations import Kind, window
 from sficonv.conversion.trace import module_of, shape
