@@ -109,7 +109,7 @@ def test_converting_twice_says_what_was_done():
 
 
 def test_a_hook_that_would_never_run_warns_and_one_on_a_layer_runs():
-    model = convert(timm.create_model("resnet18", num_classes=2), 0.5, 0.5)
+    model = convert(timm.create_model("resnet18", num_classes=2), 0.5, 0.5).eval()
     with pytest.warns(UserWarning, match="will never run"):
         model.layer4.register_forward_hook(lambda *_: None)
     seen = []

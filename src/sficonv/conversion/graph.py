@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from torch import fx, nn
@@ -31,7 +34,9 @@ class PortableGraphModule(fx.GraphModule):
     def __reduce__(self) -> tuple[Any, ...]:
         own_class = next(c for c in type(self).__mro__ if c.__module__ != fx.graph_module.__name__)
         state = {key: value for key, value in self.__dict__.items() if key not in _MADE_AGAIN}
-        nodes = [(n.op, n.target, _named(n.args), _named(n.kwargs), n.name) for n in self.graph.nodes]
+        nodes = [
+            (n.op, _portable(n.target), _named(n.args), _named(n.kwargs), n.name) for n in self.graph.nodes
+        ]
         return _restored, (own_class, type(self).__name__, state, nodes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
@@ -102,6 +107,25 @@ class _Name(str):
     """The name of a node, in the place of the node."""
 
 
+@dataclass(frozen=True)
+class _Function:
+    """A function that pickle cannot find by itself, such as `F.max_pool2d`, which another one made."""
+
+    module: str
+    name: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(import_module(self.module), self.name)
+        return found
+
+
+def _portable(target: Any) -> Any:
+    if "<locals>" in getattr(target, "__qualname__", ""):
+        return _Function(target.__module__, target.__name__)
+    return target
+
+
 def _named(arguments: Any) -> Any:
     return map_aggregate(arguments, lambda a: _Name(a.name) if isinstance(a, fx.Node) else a)
 
@@ -116,11 +140,12 @@ def _restored(
         args, kwargs = (
             map_aggregate(part, lambda a: made[a] if isinstance(a, _Name) else a) for part in (args, kwargs)
         )
+        target = target.function if isinstance(target, _Function) else target
         made[node_name] = graph.create_node(op, target, args, kwargs, node_name)
     module = own_class.__new__(own_class)
     nn.Module.__init__(module)
     module.__dict__.update(state)
     type(module).__name__ = name
     module.graph = graph
-    module._tracer_cls, module._tracer_extras = None, {}  # type: ignore[attr-defined]
+    module._tracer_cls, module._tracer_extras = None, {}
     return module
