@@ -1,11 +1,12 @@
 """Files are whole or not there, on a disk that is really full (a tiny file system)."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sficonv.errors import SficonvError
-from sficonv.files import atomic_file
+from sficonv.files import atomic_file, naming
 from sficonv.models import create_model, save_weights
 
 
@@ -37,3 +38,10 @@ def test_an_error_in_the_block_changes_nothing(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_names_no_file_is_given_its_name() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)  # every write to it meets a full disk
+    with pytest.raises(OSError, match="No space left on device: 'report.html'"), naming(Path("report.html")):
+        os.write(full, b"page")
+    os.close(full)

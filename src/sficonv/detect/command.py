@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sficonv.detect.options import ScanOptions
 from sficonv.detect.parquet import Engine, ScanSummary, scan_to_parquet
 from sficonv.detect.reading import Paths
 from sficonv.detect.results import ScanResult
-from sficonv.detect.scan import scan
+from sficonv.detect.scan import scan_with
 
 
 def scan_command(
@@ -74,4 +75,5 @@ def scan_command(
         return scan_to_parquet(paths, parquet, options, engine=engine, address=address, **loading)
     if engine != "local" or address is not None:
         raise ValueError("engine and address are for scans of many files: name the output with parquet")
-    return scan(paths, options, detector=Detector(**loading), report=report, csv=csv, annotate=annotate)
+    load = partial(Detector, **loading)
+    return scan_with(load, paths, options, report=report, csv=csv, annotate=annotate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -74,12 +74,31 @@ def scan(
         >>> results.to_pandas().query("verdict == 'fake'")  # doctest: +SKIP
     """
     options = replace(options or ScanOptions(), **changes)
+    load = partial(_loaded, detector)
+    return scan_with(load, sources, options, report=report, csv=csv, annotate=annotate)
+
+
+def scan_with(
+    load: Callable[[], Detector],
+    sources: Sources,
+    options: ScanOptions,
+    *,
+    report: str | Path | None = None,
+    csv: str | Path | None = None,
+    annotate: str | Path | None = None,
+) -> ScanResults:
+    """`scan` by a detector that is loaded once it is known that the outcome can be written.
+
+    Args:
+        load: Gives the detector.
+        sources, options, report, csv, annotate: As for `scan`.
+    """
     page = _named(report, ("html", "htm"), "the report is an HTML file")
     table = _named(csv, ("csv",), "csv is a CSV file")
     with ExitStack() as stack:
         for path in filter(None, (page, table)):
             stack.enter_context(reserved(path))
-        detector = _loaded(detector)
+        detector = load()
         files = list(sources_of(sources))
         copies = AnnotatedCopies(annotate, files) if annotate is not None else None
         progress = stack.enter_context(file_progress(len(files), "scanning"))
