@@ -25,6 +25,7 @@ class ExportedModel(ABC):
         metadata: What `export` wrote into it: `card` (the model card), `input`, `output`, `precision`,
             `weights_sha256`, `versions`, and `views` (`["original"]`, or with `"mirrored"`).
         crop_size: Side of the face crops that it takes, in pixels.
+        frames: Frames of the clips that it takes; 1 for a model of single images.
     """
 
     def __init__(self, path: str | Path, metadata: str | None) -> None:
@@ -32,7 +33,8 @@ class ExportedModel(ABC):
         try:
             self.metadata: dict[str, Any] = json.loads(metadata or "")
             known = self.metadata["format"] == FORMAT
-            self.crop_size = int(self.metadata["input"]["shape"][1])
+            _, *clip, side, _, _ = self.metadata["input"]["shape"]
+            self.crop_size, self.frames = int(side), int(clip[0]) if clip else 1
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise WeightsError(f"{path}: carries no metadata of `sficonv export`; export it again") from error
         if not known:
@@ -48,11 +50,14 @@ class ExportedModel(ABC):
         """The model card of the weights."""
         return self.metadata["card"]
 
-    def __call__(self, faces: np.ndarray) -> np.ndarray:
-        """P(fake) of each face crop, calibrated as the model card says.
+    def __call__(self, faces: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+        """P(fake) of each face crop, or of each clip, calibrated as the model card says.
 
         Args:
-            faces: RGB `uint8`, `(B, S, S, 3)` or `(B, 3, S, S)`, where S is `crop_size`.
+            faces: RGB `uint8`, `(B, S, S, 3)` or `(B, 3, S, S)`, where S is `crop_size`; clips are
+                `(B, frames, S, S, 3)`, and a crop is a clip of one frame.
+            present: `(B, frames)` bool, False where a clip is shorter, which it is at its end. Default: all
+                frames are there.
 
         Returns:
             `float64` `(B,)` in [0, 1].
@@ -62,6 +67,15 @@ class ExportedModel(ABC):
             WeightsError: If the model answers with something that is not a number.
         """
         s = self.crop_size
+        if self.frames > 1 and faces.ndim == 5:
+            shape = (len(faces), self.frames)
+            present = np.ones(shape, bool) if present is None else present
+            if faces.dtype != np.uint8 or faces.shape[1:] != (self.frames, s, s, 3) or present.shape != shape:
+                raise ValueError(
+                    f"{self.path.name} takes clips as RGB uint8 (B, {self.frames}, {s}, {s}, 3) and "
+                    f"present as (B, {self.frames}), got {faces.dtype} {faces.shape} and {present.shape}"
+                )
+            return self._scores(faces, present)
         if faces.dtype != np.uint8 or faces.shape[1:] not in ((s, s, 3), (3, s, s)):
             raise ValueError(
                 f"{self.path.name} takes face crops as RGB uint8 (B, {s}, {s}, 3) or (B, 3, {s}, {s}), "
@@ -69,15 +83,23 @@ class ExportedModel(ABC):
             )
         if faces.shape[1] == 3:
             faces = faces.transpose(0, 2, 3, 1)
-        if not len(faces):
+        if self.frames == 1:
+            return self._scores(faces)
+        clips = np.zeros((len(faces), self.frames, s, s, 3), np.uint8)
+        clips[:, 0] = faces
+        return self._scores(clips, np.tile(np.arange(self.frames) == 0, (len(faces), 1)))
+
+    def _scores(self, *inputs: np.ndarray) -> np.ndarray:
+        if not len(inputs[0]):
             return np.zeros(0)
-        scores = self._run(np.ascontiguousarray(faces)).astype(np.float64)
+        named = dict(zip(("faces", "present"), map(np.ascontiguousarray, inputs), strict=False))
+        scores = self._run(named).astype(np.float64)
         if not np.isfinite(scores).all():
             raise WeightsError(f"{self.path}: the model answers with values that are not numbers")
         return scores
 
     @abstractmethod
-    def _run(self, faces: np.ndarray) -> np.ndarray: ...
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray: ...
 
 
 class OnnxModel(ExportedModel):
@@ -118,8 +140,8 @@ class OnnxModel(ExportedModel):
             raise WeightsError(f"{path}: not a model that ONNX Runtime can load ({error})") from error
         super().__init__(path, self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
 
-    def _run(self, faces: np.ndarray) -> np.ndarray:
-        return self._session.run(["p_fake"], {"faces": faces})[0]
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self._session.run(["p_fake"], inputs)[0]
 
 
 class OpenVinoModel(ExportedModel):
@@ -161,8 +183,8 @@ class OpenVinoModel(ExportedModel):
         found = model.get_rt_info([METADATA_KEY]).astype(str) if model.has_rt_info([METADATA_KEY]) else None
         super().__init__(path, found)
 
-    def _run(self, faces: np.ndarray) -> np.ndarray:
-        return self._compiled({"faces": faces})["p_fake"]
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self._compiled(inputs)["p_fake"]
 
 
 def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedModel:

@@ -71,8 +71,10 @@ def export(
     """Write a detector as one ONNX or OpenVINO file: face crops in, P(fake) out.
 
     Resizing, normalisation, softmax and calibration are inside, so there is nothing left to get wrong around
-    it: the input `faces` is RGB `uint8` `(batch, S, S, 3)`, S being the size of the detector's crops, and the
-    output `p_fake` is `float32` `(batch,)`. Faces are found and cut out before (`sficonv scan` does it all).
+    it: the input `faces` is RGB `uint8` `(batch, S, S, 3)`, S being the size of the detector's crops, and
+    the output `p_fake` is `float32` `(batch,)`. Faces are found and cut out before (`sficonv scan` does it
+    all). A model of clips takes `(batch, T, S, S, 3)`, and `present`, bool `(batch, T)`, False where a clip
+    is shorter.
 
     The model is folded (see `sficonv.fold`), the file is opened in its runtime and compared with PyTorch, and
     it is written only if P(fake) agrees: to 1e-4 in 32 bits, to 1e-2 with weights in 16 bits. The model card,
@@ -110,6 +112,10 @@ def export(
     detector = Detector(weights, device="cpu", mirror=mirror)
     if detector.torch.config.num_classes != 2:
         raise ValueError(f"{detector.name} has {detector.torch.config.num_classes} classes; a detector has 2")
+    if detector.classifier.frames > 1 and precision == "int8":
+        raise ValueError(
+            f"{detector.name} judges clips; int8 is calibrated on single crops: use fp32 or fp16"
+        )
     images, crops = sample_images(detector.crop_size), None
     if calibration_data is not None:
         chosen = read_calibration_crops(calibration_data, detector.crop_size, calibration_crops)
@@ -198,7 +204,7 @@ def _write(
     if format == "onnx":
         onnx.save(program, path, text, half=half)
         return
-    converted = openvino.to_openvino(program, detector.crop_size)
+    converted = openvino.to_openvino(program, detector.crop_size, detector.classifier.frames)
     if crops is not None:
         converted = openvino.quantise(converted, crops)
     openvino.save(converted, path, text, half=half)
@@ -217,12 +223,20 @@ def _folded(model: nn.Module) -> nn.Module:
 def compare(path: str | Path, detector: Detector, images: np.ndarray) -> np.ndarray:
     """|dP| between an exported file and PyTorch on each image, at batch 1 and in a larger batch.
 
+    For a model of clips the images are taken as clips of one, two, ... frames.
+
     Args:
         path: The exported file.
         detector: What it was made from.
         images: RGB `uint8` `(N, S, S, 3)`, at least two.
     """
     model = open_exported(path)
+    if model.frames > 1:
+        from sficonv.detect.detector import Detector
+
+        tracks = np.repeat(np.arange(len(images)), np.arange(1, len(images) + 1))[: len(images)].tolist()
+        exported = Detector(path).scores(list(images), tracks)
+        return np.abs(exported - detector.scores(list(images), tracks))
     batches = [images[:1], *(images[i : i + 16] for i in range(1, len(images), 16))]
     return np.abs(np.concatenate([model(batch) for batch in batches]) - detector.scores(list(images)))
 
@@ -273,11 +287,12 @@ def read_calibration_crops(folder: str | Path, side: int, count: int) -> np.ndar
 
 def describe(detector: Detector, precision: Precision) -> dict[str, Any]:
     """What an exported file says of itself: its input and output, the model card, hashes and versions."""
-    side = detector.crop_size
+    side, frames = detector.crop_size, detector.classifier.frames
+    shape = [None, *([frames] if frames > 1 else []), side, side, 3]
     assert detector.weights is not None
     return {
         "format": FORMAT,
-        "input": {"name": "faces", "type": "uint8", "shape": [None, side, side, 3], "colour": "RGB"},
+        "input": {"name": "faces", "type": "uint8", "shape": shape, "colour": "RGB"},
         "output": {"name": "p_fake", "type": "float32", "shape": [None], "meaning": "P(fake), calibrated"},
         "views": list(detector.classifier.views),
         "precision": precision,

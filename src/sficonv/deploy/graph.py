@@ -32,7 +32,8 @@ class Scorer(nn.Module):
         mirror: Average the logits over each crop and its mirror image.
 
     Shape:
-        RGB `uint8` `(B, H, W, 3)` to P(fake) `float32` `(B,)`.
+        RGB `uint8` `(B, H, W, 3)` to P(fake) `float32` `(B,)`; clips `(B, T, H, W, 3)` come with `present`
+        `(B, T)` bool, see `sficonv.models.clips`.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class Scorer(nn.Module):
         super().__init__()
         self.model, self.config, self.calibration, self.mirror = model, config, calibration, mirror
 
-    def forward(self, faces: Tensor) -> Tensor:
-        x = to_input(faces.permute(0, 3, 1, 2), self.config)
-        return calibrated(mean_logits(self.model, x, mirror=self.mirror), self.calibration)
+    def forward(self, faces: Tensor, present: Tensor | None = None) -> Tensor:
+        x = to_input(faces.movedim(-1, -3), self.config)
+        logits = mean_logits(self.model, x, mirror=self.mirror, present=present)
+        return calibrated(logits, self.calibration)
 
 
 def capture(scorer: Scorer, crop_size: int) -> ExportedProgram:
@@ -59,10 +61,16 @@ def capture(scorer: Scorer, crop_size: int) -> ExportedProgram:
         crop_size: Side of the crops in pixels.
 
     Returns:
-        A program with the input `faces`, `uint8` `(batch, crop_size, crop_size, 3)`.
+        A program with the input `faces`, `uint8` `(batch, crop_size, crop_size, 3)`. That of a model of clips
+        has `(batch, frames, crop_size, crop_size, 3)`, and `present`, bool `(batch, frames)`.
     """
-    faces = torch.zeros(2, crop_size, crop_size, 3, dtype=torch.uint8)
-    program = torch.export.export(scorer, (faces,), dynamic_shapes={"faces": {0: Dim("batch", min=1)}})
+    frames = scorer.config.frames
+    clip = (frames,) if frames > 1 else ()
+    inputs = {"faces": torch.zeros(2, *clip, crop_size, crop_size, 3, dtype=torch.uint8)}
+    if clip:
+        inputs["present"] = torch.ones(2, frames, dtype=torch.bool)
+    free = {0: Dim("batch", min=1)}
+    program = torch.export.export(scorer, tuple(inputs.values()), dynamic_shapes=dict.fromkeys(inputs, free))
     return program.run_decompositions(_resizing(program))
 
 

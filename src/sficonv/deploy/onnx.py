@@ -40,7 +40,7 @@ def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> 
             dynamo=True,
             verbose=False,
             external_data=False,
-            input_names=["faces"],
+            input_names=["faces", "present"][: len(program.graph_signature.user_inputs)],
             output_names=["p_fake"],
         )
     assert converted is not None
@@ -55,9 +55,8 @@ def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> 
 
 def _name_batch(model: Any) -> None:
     """Call the free axis "batch": the exporter numbers its symbols (`s27`)."""
-    (faces,) = model.graph.input
-    symbol = faces.type.tensor_type.shape.dim[0].dim_param
-    for value in (faces, *model.graph.output, *model.graph.value_info):
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
             # other axes are written in terms of it, such as "2*s27"
             if axis.HasField("dim_param"):

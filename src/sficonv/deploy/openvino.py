@@ -24,12 +24,13 @@ better.
 """
 
 
-def to_openvino(program: ExportedProgram, crop_size: int) -> Any:
+def to_openvino(program: ExportedProgram, crop_size: int, frames: int = 1) -> Any:
     """Convert a captured program.
 
     Args:
         program: From `graph.capture`.
         crop_size: Side of the crops in pixels.
+        frames: Frames of a clip; 1 for a model of single images.
 
     Returns:
         An `openvino.Model` with the input `faces` and the output `p_fake`.
@@ -40,7 +41,10 @@ def to_openvino(program: ExportedProgram, crop_size: int) -> Any:
     require("openvino", "openvino")
     import openvino
 
-    model = openvino.convert_model(program, input=[("faces", [-1, crop_size, crop_size, 3])])
+    inputs = [("faces", [-1, crop_size, crop_size, 3])]
+    if frames > 1:
+        inputs = [("faces", [-1, frames, crop_size, crop_size, 3]), ("present", [-1, frames])]
+    model = openvino.convert_model(program, input=inputs)
     model.outputs[0].get_tensor().set_names({"p_fake"})
     return model
 

@@ -31,6 +31,7 @@ class FaceClassifier(Protocol):
         image_size: Side of what the network reads, in pixels.
         largest_batch: Most crops that one call should be given; `None` for any number.
         views: What the scores are averaged over: `("original",)`, or with `"mirrored"`.
+        frames: Most frames of a clip; 1 for a model of single images.
     """
 
     name: str
@@ -38,9 +39,13 @@ class FaceClassifier(Protocol):
     image_size: int
     largest_batch: int | None
     views: tuple[str, ...]
+    frames: int
 
     def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
         """Calibrated P(fake) of crops, RGB `uint8` `(H, W, 3)` of any size: `float64` `(len(crops),)`."""
+
+    def clips(self, clips: list[list[np.ndarray]]) -> np.ndarray:
+        """Calibrated P(fake) of clips of at most `frames` crops each; only where `frames` is above 1."""
 
 
 class TorchClassifier:
@@ -78,6 +83,7 @@ class TorchClassifier:
         self.card = card
         self.config = cast("ModelConfig", model.config)
         self.name, self.image_size = self.config.name, self.config.image_size
+        self.frames = self.config.frames
         self.calibration = read_calibration(card)
         self.mirror = mirror and asks_for_mirror(card)
         self.views: tuple[str, ...] = ("original", "mirrored") if self.mirror else ("original",)
@@ -123,6 +129,18 @@ class TorchClassifier:
             scores = p_fake(self.fast_model, batch, calibration=self.calibration, mirror=self.mirror)
             return scores[: len(crops)].cpu().numpy()
 
+    def clips(self, clips: list[list[np.ndarray]]) -> np.ndarray:
+        """See `FaceClassifier`."""
+        import torch
+
+        from sficonv.models.clips import pad_clips
+        from sficonv.models.inference import p_fake
+
+        with torch.inference_mode():
+            x, present = pad_clips([self.to_batch(clip) for clip in clips])
+            scores = p_fake(self.model, x, calibration=self.calibration, mirror=self.mirror, present=present)
+            return scores.cpu().numpy()
+
 
 class ExportedClassifier:
     """What `sficonv export` wrote, in ONNX Runtime or OpenVINO; calibration and views are inside the file.
@@ -152,11 +170,20 @@ class ExportedClassifier:
         self.card = self.exported.card
         self.name = str(self.card["model"])
         self.image_size = int(self.card["image_size"])
+        self.frames = self.exported.frames
 
     def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
         """See `FaceClassifier`; crops of another size than the file takes are resized first."""
         side = self.exported.crop_size
         return self.exported(np.stack([_square(crop, side) for crop in crops]))
+
+    def clips(self, clips: list[list[np.ndarray]]) -> np.ndarray:
+        """See `FaceClassifier`."""
+        side = self.exported.crop_size
+        faces = np.zeros((len(clips), self.frames, side, side, 3), np.uint8)
+        present = np.arange(self.frames) < np.array([len(clip) for clip in clips])[:, None]
+        faces[present] = [_square(crop, side) for clip in clips for crop in clip]
+        return self.exported(faces, present)
 
 
 def _folded(model: nn.Module) -> nn.Module:

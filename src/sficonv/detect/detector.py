@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -214,12 +214,15 @@ class Detector:
         chosen = replace(options or ScanOptions(), **changes)
         return scan_files(sources_of(sources), self, chosen, evidence=evidence, on_progress=on_progress)
 
-    def scores(self, crops: Source | Sequence[Any]) -> np.ndarray:
+    def scores(self, crops: Source | Sequence[Any], tracks: Sequence[Hashable] | None = None) -> np.ndarray:
         """P(fake) of each face crop, calibrated.
 
         Args:
             crops: Images of faces, cut as the detector was trained on: a batch, or a list of images of any
                 size, each as `images_of` takes it; judged in batches of `batch_size`.
+            tracks: Which face over time each crop belongs to, in their order in time. A model of clips judges
+                the crops of a track together, and each has the score of its clip. Without `tracks`, and by
+                other models, each crop is judged by itself.
 
         Returns:
             `float64` `(N,)` in [0, 1].
@@ -231,10 +234,26 @@ class Detector:
         given = crops if isinstance(crops, list | tuple) else [crops]
         images = [image for each in given for image in images_of(each)]
         size = min(self.batch_size, self.classifier.largest_batch or self.batch_size)
-        parts = [self.classifier(images[start : start + size]) for start in range(0, len(images), size)]
-        scores = np.concatenate([np.zeros(0), *parts])
+        if self.classifier.frames > 1:
+            scores = self._clip_scores(images, range(len(images)) if tracks is None else tracks, size)
+        else:
+            parts = [self.classifier(images[start : start + size]) for start in range(0, len(images), size)]
+            scores = np.concatenate([np.zeros(0), *parts])
         if not np.isfinite(scores).all():
             raise WeightsError(f"{self.name}: the model answers with values that are not numbers")
+        return scores
+
+    def _clip_scores(self, images: list[np.ndarray], tracks: Sequence[Hashable], size: int) -> np.ndarray:
+        from sficonv.datasets.clips import clips_by_key
+
+        clips = clips_by_key(tracks, self.classifier.frames)
+        together = max(1, size // self.classifier.frames)
+        scores = np.zeros(len(images))
+        for start in range(0, len(clips), together):
+            part = clips[start : start + together]
+            found = self.classifier.clips([[images[i] for i in clip] for clip in part])
+            for clip, score in zip(part, found, strict=True):
+                scores[clip] = score
         return scores
 
     def predict_proba(self, crops: Source | Sequence[Any]) -> np.ndarray:

@@ -8,7 +8,7 @@ length of a video nor with the number of large photographs.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,8 +50,8 @@ class Judge(Protocol):
     crop_margin: float
     crop_size: int
 
-    def scores(self, crops: list[np.ndarray]) -> np.ndarray:
-        """P(fake) of crops, RGB `uint8` `(H, W, 3)`: `(len(crops),)` in [0, 1]."""
+    def scores(self, crops: list[np.ndarray], tracks: Sequence[Hashable]) -> np.ndarray:
+        """P(fake) of crops, RGB `uint8` `(H, W, 3)`: `(len(crops),)` in [0, 1]. `tracks` says whose."""
 
     def verdict(self, p_fake: float) -> Verdict:
         """What a score means."""
@@ -79,7 +79,9 @@ def scan_files(
     batch: list[tuple[_File, FoundFace]] = []
 
     def judge_batch() -> None:
-        for (file, found), p_fake in zip(batch, judge.scores([f.image for _, f in batch]), strict=True):
+        tracks = [(id(file), found.track) for file, found in batch]
+        scores = judge.scores([found.image for _, found in batch], tracks)
+        for (file, found), p_fake in zip(batch, scores, strict=True):
             file.waiting -= 1
             file.judged(found, float(p_fake), evidence=evidence)
         batch.clear()

@@ -113,7 +113,7 @@ def predict(
                     if frames == 1:
                         logits = mean_logits(model, x, mirror=mirror)
                     else:
-                        logits = _clip_logits(model, x, clip_of[list(good)])
+                        logits = _clip_logits(model, x, clip_of[list(good)], mirror=mirror)
                     found = calibrated(logits.double(), calibration or Calibration())
                     scores[list(good)] = found.cpu().numpy()
     finally:
@@ -122,11 +122,12 @@ def predict(
     return df.assign(p_fake=scores, error=errors)
 
 
-def _clip_logits(model: nn.Module, x: Tensor, clips: np.ndarray) -> Tensor:
+def _clip_logits(model: nn.Module, x: Tensor, clips: np.ndarray, *, mirror: bool) -> Tensor:
     """Logits `(N, 2)` of crops `(N, 3, H, W)`, those of a clip side by side; `clips` has the clip of each."""
     edges = np.flatnonzero(np.diff(clips, prepend=-1, append=-1))
     lengths = np.diff(edges).tolist()
-    logits = model(*pad_clips(x.split(lengths)))
+    padded, present = pad_clips(x.split(lengths))
+    logits = mean_logits(model, padded, mirror=mirror, present=present)
     return logits.repeat_interleave(torch.tensor(lengths, device=logits.device), 0)
 
 

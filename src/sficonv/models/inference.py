@@ -40,20 +40,22 @@ def asks_for_mirror(card: dict[str, Any]) -> bool:
     return len(views) == 2
 
 
-def mean_logits(model: nn.Module, x: Tensor, *, mirror: bool) -> Tensor:
+def mean_logits(model: nn.Module, x: Tensor, *, mirror: bool, present: Tensor | None = None) -> Tensor:
     """The logits of a batch, or their mean over the batch and its mirror image.
 
     Args:
-        model: Maps `(B, 3, H, W)` to logits `(B, K)`.
-        x: Normalised crops `(B, 3, H, W)`.
+        model: Maps `(B, 3, H, W)` to logits `(B, K)`, or clips.
+        x: Normalised crops `(B, 3, H, W)`, or clips `(B, T, 3, H, W)`.
         mirror: Whether to average.
+        present: For clips, which frames are there, see `sficonv.models.clips`.
 
     Returns:
         `(B, K)`.
     """
-    logits: Tensor = model(x)
+    more = () if present is None else (present,)
+    logits: Tensor = model(x, *more)
     # Two passes, not one of twice the size: on a CPU the maps of larger batches leave its caches.
-    return (logits + model(x.flip(-1))) / 2 if mirror else logits
+    return (logits + model(x.flip(-1), *more)) / 2 if mirror else logits
 
 
 def calibrated(logits: Tensor, calibration: Calibration) -> Tensor:
@@ -62,7 +64,12 @@ def calibrated(logits: Tensor, calibration: Calibration) -> Tensor:
 
 
 def p_fake(
-    model: nn.Module, x: Tensor, *, calibration: Calibration | None = None, mirror: bool = False
+    model: nn.Module,
+    x: Tensor,
+    *,
+    calibration: Calibration | None = None,
+    mirror: bool = False,
+    present: Tensor | None = None,
 ) -> Tensor:
     """P(fake) of a batch, calibrated.
 
@@ -71,6 +78,7 @@ def p_fake(
         x: Normalised crops `(B, 3, H, W)`, from `to_input`.
         calibration: From the model card, for the logits after the mean; default: none.
         mirror: Average the logits over the crop and its mirror image, see `asks_for_mirror`.
+        present: For clips, see `mean_logits`.
 
     Returns:
         `float64` `(B,)` in [0, 1].
@@ -81,5 +89,5 @@ def p_fake(
         >>> p_fake(model, torch.rand(3, 3, 8, 8)).shape
         torch.Size([3])
     """
-    logits = mean_logits(model, x, mirror=mirror).double()
+    logits = mean_logits(model, x, mirror=mirror, present=present).double()
     return calibrated(logits, calibration or Calibration())
