@@ -87,6 +87,6 @@ def attention_picture(detector: Detector, evidence: Evidence) -> AttentionPictur
     attention = forgery_attention(detector.torch.model, detector.torch.to_batch([evidence.crop]))[0]
     uri = jpeg_uri(overlay(evidence.crop, attention, colours="turbo"))
     marked = attention.squeeze().cpu().numpy()
-    known = evidence.points is not None and bool(np.isfinite(evidence.points).all())
-    shares = region_shares(marked, evidence.points) if known else {}
+    points = evidence.points
+    shares = {} if points is None or not np.isfinite(points).all() else region_shares(marked, points)
     return AttentionPicture(uri, shares, deletion_test(detector, evidence.crop, marked))
