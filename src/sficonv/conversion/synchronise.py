@@ -46,7 +46,7 @@ def synchronise_norms(model: nn.Module) -> nn.Module:
                     f"{name}: {type(norm).__name__} cannot be synchronised between processes; "
                     "train without --sync-batchnorm, or on one device"
                 )
-            norm = SFIBatchNorm2d.from_norm(norm, 0)
+            norm = SFIBatchNorm2d.from_norm(norm, 0)  # type: ignore[arg-type]  # one of _CONVERTIBLE
             model.set_submodule(name, norm) if name else None
         norm.batch_norm = synchronised_batch_norm
     return model

@@ -7,6 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def doctor(*, weights: str | Path = "default", device: str | None = None) -> Dia
     checks = [
         _checked("versions", _versions),
         _checked("processors", _processors),
-        *(_checked(f"image format {name}", lambda name=name: _image(name)) for name in IMAGE_FORMATS),
+        *(_checked(f"image format {name}", partial(_image, name)) for name in IMAGE_FORMATS),
         _checked("video decoders", _decoders),
         _checked("video", _video),
         _checked("face search", _face),
