@@ -1,14 +1,26 @@
-"""What a model card says of its scores, read and checked once for every part that uses it; without torch."""
+"""The model card: its schema, checked once for every part that reads it, and what it says of the scores.
+
+A card comes with weights from anywhere, so nothing in it is trusted: a wrong number gives wrong scores, not an
+error. This module does without torch, because an exported detector carries a card too.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from sficonv.errors import WeightsError
 
 DEFAULT_BAND = (0.35, 0.65)
 """Band of scores in which no verdict is given, of a detector that was never calibrated."""
+
+FORMAT = "sficonv/1"
+DEFAULT_MARGIN, DEFAULT_CROP = 1.3, 256
+"""How faces were cut for a detector whose card does not say it: side relative to the face, and in pixels."""
+LONGEST, DEEPEST, MOST_DIGITS = 50_000_000, 50, 100
+"""Characters of a card, levels of nesting, and digits of a whole number that are read at all."""
 
 LogOdds = TypeVar("LogOdds")
 
@@ -44,16 +56,12 @@ class Calibration:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        given = [self.temperature, self.shift, *self.uncertain]
-        numbers = given if self.threshold is None else [*given, self.threshold]
-        if len(given) != 4 or not all(type(value) in (int, float) for value in numbers):  # a bool is an int
-            raise WeightsError(f"the model card's calibration cannot be read: {self}")
-        low, high = self.uncertain
-        sound = 1e-3 <= self.temperature <= 1e3 and -100 <= self.shift <= 100
-        sound &= 0 <= low <= high <= 1 and high > 0 and low < 1
-        sound &= self.threshold is None or 0 <= self.threshold <= 1
-        if not sound:  # also where a value is nan
-            raise WeightsError(f"the model card's calibration makes no sense: {self}")
+        for name, kind in _CALIBRATION.items():
+            value = getattr(self, name)
+            if not (kind.holds(value) or (name == "threshold" and value is None)):
+                raise WeightsError(
+                    f"the model card's calibration.{name} must be {kind.what}, got {_shown(value)}"
+                )
 
     def apply(self, log_odds: LogOdds) -> LogOdds:
         """Calibrated log-odds; their sigmoid is the score.
@@ -71,6 +79,161 @@ class Calibration:
         return "real" if p_fake < low else "fake" if p_fake > high else "uncertain"
 
 
+class Kind(NamedTuple):
+    """What a value has to be, in words and as a test."""
+
+    what: str
+    holds: Callable[[Any], bool]
+
+
+def _number(low: float, high: float) -> Kind:
+    """A bool is an int too, but no number; `nan` is in no interval."""
+    return Kind(f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high)
+
+
+def _integer(low: int, high: int) -> Kind:
+    return Kind(f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
+
+
+def _list(of: Kind, length: int | None = None) -> Kind:
+    count = "" if length is None else f"{length}, each "
+
+    def holds(value: Any) -> bool:
+        right = isinstance(value, list | tuple) and length in (None, len(value))
+        return right and all(of.holds(entry) for entry in value)
+
+    return Kind(f"a list of {count}{of.what}", holds)
+
+
+def _mapping(of: Kind) -> Kind:
+    return Kind(
+        f"an object, each entry {of.what}",
+        lambda v: isinstance(v, dict) and all(of.holds(entry) for entry in v.values()),
+    )
+
+
+def _fields(needed: dict[str, Kind], optional: dict[str, Kind]) -> Kind:
+    known = needed | optional
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, dict) or not needed.keys() <= value.keys():
+            return False
+        return all(known[name].holds(entry) for name, entry in value.items() if name in known)
+
+    return Kind("an object with " + ", ".join(f"{name} ({kind.what})" for name, kind in known.items()), holds)
+
+
+def _one_of(*values: Any) -> Kind:
+    return Kind(" or ".join(map(json.dumps, values)), lambda value: value in values)
+
+
+_ANYTHING = Kind("anything", lambda value: True)
+_TEXT = Kind("text", lambda value: isinstance(value, str))
+_OBJECT = Kind("an object", lambda value: isinstance(value, dict))
+_SHARE = _number(0, 1)
+_BAND = Kind(
+    "two numbers, 0 <= low <= high <= 1, the first below 1 and the second above 0",
+    lambda v: _list(_SHARE, 2).holds(v) and v[0] <= v[1] and v[0] < 1 and v[1] > 0,
+)
+_CALLED = _fields(
+    {"items": _integer(0, 10**9), "called_fake": _SHARE, "uncertain": _SHARE},
+    {"called_fake_95": _list(_SHARE, 2)},
+)
+_CALIBRATION = {
+    "temperature": _number(1e-3, 1e3),
+    "shift": _number(-100, 100),
+    "uncertain": _BAND,
+    "threshold": _SHARE,
+}
+SCHEMA = {
+    "format": _one_of(FORMAT),
+    "model": _TEXT,
+    "options": _OBJECT,
+    "num_classes": _integer(1, 10_000),
+    "image_size": _integer(16, 4096),
+    "mean": _list(_number(-1000, 1000), 3),
+    "std": _list(_number(1e-6, 1000), 3),
+    "labels": _one_of(["real", "fake"]),
+    "weights_sha256": _TEXT,
+    "calibration": _fields({}, _CALIBRATION),
+    "inference": _fields({}, {"views": _one_of(["original"], ["original", "mirrored"])}),
+    "crop": _fields({}, {"margin": _number(0.1, 10), "size": _integer(16, 2048)}),
+    "limits": _list(_TEXT),
+    "weakness": _TEXT,
+    "metrics": _OBJECT,
+    "false_alarms": _mapping(_CALLED),
+    "caught": _mapping(_mapping(_CALLED)),
+    "data": _OBJECT,
+    "recipe": _OBJECT,
+    "training": _OBJECT,
+    "versions": _mapping(_ANYTHING),
+}
+"""What the entries of a card may hold. Others are kept unread."""
+
+
+def parse_card(text: str, source: object) -> dict[str, Any]:
+    """Read a model card.
+
+    Args:
+        text: JSON.
+        source: What to call it in messages: its file.
+
+    Raises:
+        WeightsError: If it is no JSON object of this format, or an entry makes no sense.
+
+    Example:
+        >>> parse_card('{"format": "sficonv/1", "limits": []}', "weights.json")["limits"]
+        []
+    """
+    try:
+        if len(text) > LONGEST:
+            raise ValueError(f"{len(text)} characters")
+        card = json.loads(text, parse_int=_whole_number)
+    except RecursionError:
+        raise WeightsError(f"{source}: not a model card (nested too deeply)") from None
+    except ValueError as error:
+        raise WeightsError(f"{source}: not a model card ({error})") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise WeightsError(f"{source}: not a model card of format {FORMAT!r}")
+    return check_card(card, source)
+
+
+def check_card(card: dict[str, Any], source: object = "") -> dict[str, Any]:
+    """Hold a card against the schema; any entry may be missing.
+
+    Args:
+        card: As `json.loads` gives it, whole or in part.
+        source: Its file, for messages.
+
+    Returns:
+        The card.
+
+    Raises:
+        WeightsError: If an entry makes no sense; the message names it and says what it has to be.
+
+    Example:
+        >>> check_card({"limits": 5})
+        Traceback (most recent call last):
+        ...
+        sficonv.errors.WeightsError: the model card's limits must be a list of text, got 5
+    """
+    where = f"{source}: " if source else ""
+    if not isinstance(card, dict):
+        raise WeightsError(f"{where}the model card must be an object, got {_shown(card)}")
+    level: list[Any] = [card]
+    for _ in range(DEEPEST):
+        level = [v for o in level for v in (o.values() if isinstance(o, dict) else o)
+                 if isinstance(v, dict | list)]  # fmt: skip
+    if level:
+        raise WeightsError(f"{where}not a model card (nested too deeply)")
+    for name, kind in SCHEMA.items():
+        if name in card and not kind.holds(card[name]):
+            raise WeightsError(
+                f"{where}the model card's {name} must be {kind.what}, got {_shown(card[name])}"
+            )
+    return card
+
+
 def read_calibration(card: dict[str, Any]) -> Calibration:
     """The entry `calibration` of a model card.
 
@@ -85,10 +248,39 @@ def read_calibration(card: dict[str, Any]) -> Calibration:
         >>> read_calibration({"calibration": {"temperature": 2, "uncertain": [0.4, 0.6]}}).uncertain
         (0.4, 0.6)
     """
-    entry = card.get("calibration") or {}
-    if not isinstance(entry, dict) or not isinstance(entry.get("uncertain", []), list | tuple):
-        raise WeightsError(f"the model card's calibration cannot be read: {entry!r}")
-    known = {
-        name: entry[name] for name in ("temperature", "shift", "threshold") if entry.get(name) is not None
-    }
-    return Calibration(**known, uncertain=tuple(entry.get("uncertain", DEFAULT_BAND)))
+    entry = card.get("calibration")
+    if not isinstance(entry, dict | None):
+        raise WeightsError(f"the model card's calibration must be an object, got {_shown(entry)}")
+    known = {name: entry[name] for name in _CALIBRATION if entry and entry.get(name) is not None}
+    if isinstance(known.get("uncertain"), list):
+        known["uncertain"] = tuple(known["uncertain"])
+    return Calibration(**known)
+
+
+def crop_of(card: dict[str, Any]) -> tuple[float, int]:
+    """How faces were cut for a detector: margin (side of the square over that of the face) and pixels.
+
+    Args:
+        card: One that `check_card` accepted.
+
+    Example:
+        >>> crop_of({"crop": {"margin": 1.5}})
+        (1.5, 256)
+    """
+    crop = card.get("crop") or {}
+    return float(crop.get("margin", DEFAULT_MARGIN)), int(crop.get("size", DEFAULT_CROP))
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, whatever its size."""
+    try:
+        text = repr(value)
+    except ValueError:  # whole numbers of thousands of digits have none
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]} ..."

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sficonv.card import check_card
 from sficonv.errors import SficonvError, WeightsError
 
 FORMAT = "sficonv-export/1"
@@ -32,10 +33,11 @@ class ExportedModel(ABC):
         self.path = Path(path)
         try:
             self.metadata: dict[str, Any] = json.loads(metadata or "")
+            check_card(self.metadata["card"], path)
             known = self.metadata["format"] == FORMAT
             _, *clip, side, _, _ = self.metadata["input"]["shape"]
             self.crop_size, self.frames = int(side), int(clip[0]) if clip else 1
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise WeightsError(f"{path}: carries no metadata of `sficonv export`; export it again") from error
         if not known:
             raise WeightsError(f"{path}: its metadata is not of format {FORMAT!r}; export it again")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sficonv.errors import WeightsError
 from sficonv.models import create_model, load_weights, read_card, save_weights
+from sficonv.models.checkpoint import default_weights, sha256
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,10 @@ def test_a_pickle_runs_no_code(saved, tmp_path, suffix):
     "changes",
     [
         {"image_size": None}, {"image_size": "big"}, {"image_size": 0}, {"mean": [1]}, {"std": [0, 1, 1]},
-        {"num_classes": 10**11}, {"num_classes": "two"}, {"options": []},
+        {"num_classes": 10**11}, {"num_classes": "two"}, {"options": []}, {"options": {"alpha": "1/0"}},
+        {"options": {"alpha": "1/" + "9" * 5000}}, {"options": {"nonsense": 1}}, {"limits": 5},
+        {"std": [float("inf"), 1, 1]}, {"std": [-1, 1, 1]}, {"labels": ["fake", "real"]},
+        {"calibration": {"temperature": 1e300}}, {"calibration": {"uncertain": [0, 0]}},
     ],
 )  # fmt: skip
 def test_a_card_that_makes_no_sense(saved, tmp_path, changes):
@@ -128,3 +132,46 @@ def test_what_does_not_fit_into_16_bits_is_not_saved(tmp_path):
     model.bn1.running_var.fill_(7e4)
     with pytest.raises(WeightsError, match=r"bn1.running_var holds values that are not finite in 16 bits"):
         save_weights(tmp_path / "w", model, half=True)
+
+
+@pytest.mark.parametrize("entry", ["model", "options", "num_classes", "image_size", "mean", "std"])
+def test_a_card_that_does_not_describe_its_model(saved, tmp_path, entry):
+    path = copy_of(saved, tmp_path)
+    card = read_card(path)
+    del card[entry]
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=f"its card does not say {entry}"):
+        load_weights(path)
+
+
+def test_floats_stored_as_whole_numbers_are_refused(saved, tmp_path):
+    path = copy_of(saved, tmp_path)
+    tensors = load_file(path)
+    tensors["fc.weight"] = tensors["fc.weight"].to(torch.int8)
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match="1 of another type, such as fc.weight"):
+        load_weights(path)
+
+
+def test_weights_that_the_card_was_not_written_for(saved, tmp_path):
+    path = copy_of(saved, tmp_path)
+    tensors = load_file(path)
+    tensors["fc.bias"] += 1
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match="their hash differs"):
+        load_weights(path)
+    card = read_card(path)
+    del card["weights_sha256"]  # as in cards of before
+    path.with_suffix(".json").write_text(json.dumps(card))
+    load_weights(path)
+
+
+def test_a_card_that_could_not_be_read_is_not_written(tmp_path):
+    with pytest.raises(WeightsError, match="limits"):
+        save_weights(tmp_path / "w", create_model("meso_inception4"), {"limits": 5})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_hash_of_the_shipped_weights_stands_in_their_card():
+    path = default_weights()
+    assert read_card(path)["weights_sha256"] == sha256(path)

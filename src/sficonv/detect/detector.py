@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from sficonv.card import read_calibration
+from sficonv.card import check_card, crop_of, read_calibration
 from sficonv.detect.alarms import FalseAlarms, read_false_alarms
 from sficonv.detect.classifiers import ExportedClassifier, FaceClassifier, TorchClassifier
 from sficonv.detect.inputs import Source, Sources, images_of, is_one, sources_of
@@ -24,7 +24,6 @@ from sficonv.version import __version__
 if TYPE_CHECKING:
     from torch import nn
 
-DEFAULT_MARGIN, DEFAULT_SIZE = 1.3, 256
 
 
 class Detector:
@@ -87,8 +86,8 @@ class Detector:
         else:
             self.weights, self.classifier = _load(weights, device, mirror, compile)
         self.card = self.classifier.card
-        self.calibration = read_calibration(self.card)
-        self.crop_margin, self.crop_size = _crop(self.card)
+        self.calibration = read_calibration(check_card(self.card))
+        self.crop_margin, self.crop_size = crop_of(self.card)
 
     @classmethod
     def from_pretrained(
@@ -119,7 +118,7 @@ class Detector:
     @property
     def limits(self) -> tuple[str, ...]:
         """What the model card says about where the detector should not be trusted."""
-        return tuple(str(limit) for limit in self.card.get("limits", ()))
+        return tuple(str(limit) for limit in self.card.get("limits") or ())
 
     @property
     def weakness(self) -> str:
@@ -291,14 +290,3 @@ def _load(
     path = resolve_weights(weights)
     model, card = load_weights(path)
     return path, TorchClassifier(model, card, device=device, mirror=mirror, compile=compile, fold=True)
-
-
-def _crop(card: dict[str, Any]) -> tuple[float, int]:
-    crop = card.get("crop", {})
-    if not isinstance(crop, dict):
-        raise WeightsError(f"the model card's crop cannot be read: {crop!r}")
-    margin, size = crop.get("margin", DEFAULT_MARGIN), crop.get("size", DEFAULT_SIZE)
-    numbers = type(margin) in (int, float) and type(size) is int  # not bool, which is an int too
-    if not (numbers and 0 < margin < float("inf") and 16 <= size <= 2048):
-        raise WeightsError(f"the model card's crop makes no sense: {crop!r}")
-    return float(margin), size

@@ -22,7 +22,7 @@ from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.errors import SficonvError
 from sficonv.files import atomic_file
 from sficonv.media.corruptions import CORRUPTIONS, corrupt_clip
-from sficonv.models.checkpoint import load_weights, resolve_weights
+from sficonv.models.checkpoint import load_weights, resolve_weights, sha256
 from sficonv.models.config import to_input
 from sficonv.models.inference import asks_for_mirror, p_fake
 
@@ -80,9 +80,16 @@ class NamedDetector:
     @classmethod
     def load(cls, letter: str, file: str | Path, device: str) -> NamedDetector:
         network, card = load_weights(file)
-        sha256 = hashlib.sha256(resolve_weights(file).read_bytes()).hexdigest()
         name = f"{letter}: {card.get('model')}"
-        return cls(name, file, card, network.to(device).eval(), read_calibration(card), device, sha256)
+        return cls(
+            name,
+            file,
+            card,
+            network.to(device).eval(),
+            read_calibration(card),
+            device,
+            sha256(resolve_weights(file)),
+        )
 
     def key(self, damage: Damage, rows_hash: str, seed: int) -> str:
         """Identifies the scores of a cell: they change with any of this and with nothing else."""

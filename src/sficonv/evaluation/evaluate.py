@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import score_file
 from sficonv.evaluation.scoring import load_predictor, predict, predict_with
-from sficonv.models.checkpoint import load_weights, resolve_weights
+from sficonv.models.checkpoint import load_weights, resolve_weights, sha256
 from sficonv.models.inference import asks_for_mirror
 
 Split = Literal["train", "val", "test", "all"]
@@ -158,7 +157,7 @@ class _Judged:
         def score(rows: pd.DataFrame, root: Path, **_: Any) -> pd.DataFrame:
             return predict_with(function, rows, root)
 
-        return cls(score, str(file), provenance={"predictor_sha256": _sha256(file)})
+        return cls(score, str(file), provenance={"predictor_sha256": sha256(file)})
 
     @classmethod
     def of_weights(cls, file: str | Path) -> _Judged:
@@ -168,7 +167,7 @@ class _Judged:
         def score(rows: pd.DataFrame, root: Path, **options: Any) -> pd.DataFrame:
             return predict(model, rows, root, calibration=calibration, mirror=mirror, **options)
 
-        provenance = {"weights_sha256": _sha256(resolve_weights(file)), "calibration": asdict(calibration)}
+        provenance = {"weights_sha256": sha256(resolve_weights(file)), "calibration": asdict(calibration)}
         return cls(score, card.get("model"), str(file), card, calibration.threshold, provenance)
 
     def score(self, folder: _Folder, batch_size: int, device: str | None, workers: int) -> pd.DataFrame:
@@ -182,13 +181,8 @@ def _of_file(path: str | Path, real_label: int, **options: Any) -> EvaluationRes
     result = judge(table, data=str(path), **options)
     if real_label:
         result.notes.append("label 1 means real in this file (real_label=1): its labels were turned around")
-    result.provenance["predictions_sha256"] = _sha256(table.name)
+    result.provenance["predictions_sha256"] = sha256(table.name)
     return result
-
-
-def _sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rows_of(manifest: pd.DataFrame, split: str, data: str | Path) -> pd.DataFrame:

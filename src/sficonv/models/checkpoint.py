@@ -5,6 +5,7 @@ Nothing here unpickles: a weights file can hold tensors only, and the card is pl
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,14 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sficonv.card import FORMAT, check_card, parse_card
 from sficonv.errors import WeightsError
 from sficonv.files import atomic_file
-from sficonv.models.config import MIN_SIZE
 from sficonv.models.hub import fetch, is_repository
 from sficonv.models.registry import create_model
 
-FORMAT = "sficonv/1"
 DEFAULT = "default"
+_NEEDED = ("model", "options", "num_classes", "image_size", "mean", "std")
 
 
 def default_weights() -> Path:
@@ -57,7 +58,8 @@ def save_weights(
         The path of the `.safetensors` file.
 
     Raises:
-        WeightsError: If a tensor holds values that are not finite, or too large for 16 bits.
+        WeightsError: If a tensor holds values that are not finite, or too large for 16 bits, or an entry of
+            `card` makes no sense.
 
     Example:
         >>> import tempfile
@@ -83,13 +85,15 @@ def save_weights(
         "labels": ["real", "fake"],
         **(card or {}),
     }
-    text = json.dumps(document, indent=2, default=str) + "\n"
     with atomic_file(path.with_suffix(".json")) as new_card, atomic_file(path) as new_weights:
-        new_card.write_text(text, encoding="utf-8")
         try:
             save_file(tensors, new_weights)
         except SafetensorError as error:  # a full disk, for one
             raise WeightsError(f"{path}: cannot be written ({error})") from error
+        document["weights_sha256"] = sha256(new_weights)
+        text = json.dumps(document, indent=2, default=str) + "\n"
+        check_card(json.loads(text), path)  # what is written can be read again
+        new_card.write_text(text, encoding="utf-8")
     return path
 
 
@@ -106,12 +110,10 @@ def read_card(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"{path}: the model card that belongs to the weights is missing")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise WeightsError(f"{path}: not a model card ({error})") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise WeightsError(f"{path}: not a model card of format {FORMAT!r}")
-    return card
+    return parse_card(text, path)
 
 
 def resolve_weights(path: str | Path) -> Path:
@@ -149,7 +151,8 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
         The model (float32, eval mode) and the card.
 
     Raises:
-        WeightsError: If the file is missing, corrupt, a pickle, or does not fit the model its card names.
+        WeightsError: If the file is missing, corrupt, a pickle, does not fit the model its card names, or is
+            not the one that the card was written for.
 
     Example:
         >>> import tempfile
@@ -164,18 +167,21 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-    if not isinstance(card.get("num_classes"), int) or not 1 <= card["num_classes"] <= 10_000:
-        raise WeightsError(f"{path}: its card names no usable number of classes")
-    expected = _preprocessing(path, card)
+    if unsaid := [name for name in _NEEDED if card.get(name) is None]:
+        raise WeightsError(f"{path}: its card does not say {', '.join(unsaid)}")
     try:
         options = {k: _number(v) for k, v in card["options"].items()}
         model = create_model(
-            card["model"], num_classes=card["num_classes"], image_size=expected["image_size"], **options
+            card["model"], num_classes=card["num_classes"], image_size=card["image_size"], **options
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its card does not describe a model of this version ({error})") from error
     fill(model, tensors, path)
-    model.config = replace(model.config, **expected)  # type: ignore[type-var]
+    if card.get("weights_sha256") not in (None, sha256(path)):
+        raise WeightsError(f"{path}: not the weights that its card was written for (their hash differs)")
+    model.config = replace(  # type: ignore[type-var]
+        model.config, image_size=card["image_size"], mean=tuple(card["mean"]), std=tuple(card["std"])
+    )
     return model.eval(), card
 
 
@@ -197,6 +203,12 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> N
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
     if not all(bool(torch.isfinite(t).all()) for t in model.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -225,19 +237,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _preprocessing(path: Path, card: dict[str, Any]) -> dict[str, Any]:
-    """Input size and normalisation of the card, checked: a wrong one gives wrong scores, not an error."""
-    size, mean, std = (card.get(key) for key in ("image_size", "mean", "std"))
-    triples = all(
-        isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
-        for values in (mean, std)
-    )
-    usable = isinstance(size, int) and MIN_SIZE <= size <= 4096 and triples
-    if not usable or mean is None or std is None or not all(std):
-        raise WeightsError(f"{path}: its card has no usable image_size, mean and std")
-    return {"image_size": size, "mean": tuple(mean), "std": tuple(std)}
-
-
 def _number(value: Any) -> Any:
     """A ratio such as 1/3 stands in the card as text."""
     return Fraction(value) if isinstance(value, str) and re.fullmatch(r"\d+/\d+", value) else value
@@ -246,6 +245,10 @@ def _number(value: Any) -> Any:
 def _mismatch(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     missing = sorted(wanted.keys() - given.keys())
     extra = sorted(given.keys() - wanted.keys())
-    shapes = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
-    kinds = (("missing", missing), ("unknown", extra), ("of another shape", sorted(shapes)))
+    common = sorted(wanted.keys() & given.keys())
+    shapes = [k for k in common if wanted[k].shape != given[k].shape]
+    types = [k for k in common if wanted[k].is_floating_point() != given[k].is_floating_point()]
+    kinds = (
+        ("missing", missing), ("unknown", extra), ("of another shape", shapes), ("of another type", types)
+    )  # fmt: skip
     return [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in kinds if keys]
