@@ -1,4 +1,5 @@
-"""The comparison detectors beside SFIC models: one command, one split, one budget. Writes docs/results.md.
+"""The comparison detectors beside SFIC models: one command, one split, one budget. Writes
+benchmarks/measured/small_budgets.md.
 
     python benchmarks/detectors.py PREPARED --out runs/results --steps 50
 

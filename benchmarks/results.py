@@ -1,4 +1,5 @@
-"""Vanilla against SFIC on small real data: trains every cell, judges it, and writes docs/results.md.
+"""Vanilla against SFIC on small real data: trains every cell, judges it, and writes
+benchmarks/measured/small_budgets.md.
 
     python benchmarks/results.py PREPARED --out runs/results
 

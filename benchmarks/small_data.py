@@ -144,7 +144,7 @@ def parse(description: str | None, cells: dict[str, Cell]) -> argparse.Namespace
     )
     parser.add_argument("prepared", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/results"))
-    parser.add_argument("--document", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--document", type=Path, default=Path("benchmarks/measured/small_budgets.md"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--cells", nargs="+", default=list(cells), choices=list(cells))
     parser.add_argument("--steps", type=int, default=80)

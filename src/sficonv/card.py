@@ -1,7 +1,7 @@
 """The model card: its schema, checked once for every part that reads it, and what it says of the scores.
 
-A card comes with weights from anywhere, so nothing in it is trusted: a wrong number gives wrong scores, not an
-error. This module does without torch, because an exported detector carries a card too.
+A card comes with weights from anywhere, so nothing in it is trusted: a wrong number gives wrong scores, not
+an error. This module does without torch, because an exported detector carries a card too.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ _CALLED = _fields(
     {"items": _integer(0, 10**9), "called_fake": _SHARE, "uncertain": _SHARE},
     {"called_fake_95": _list(_SHARE, 2)},
 )
+_EDITED = _fields({"items": _integer(0, 10**9), "changed": _SHARE, "called_fake": _SHARE}, {})
 _CALIBRATION = {
     "temperature": _number(1e-3, 1e3),
     "shift": _number(-100, 100),
@@ -163,6 +164,7 @@ SCHEMA = {
     "metrics": _OBJECT,
     "false_alarms": _mapping(_CALLED),
     "caught": _mapping(_mapping(_CALLED)),
+    "benign": _mapping(_EDITED),
     "data": _OBJECT,
     "recipe": _OBJECT,
     "training": _OBJECT,

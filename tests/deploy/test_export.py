@@ -99,7 +99,7 @@ def test_int8(small, exported, prepared, tmp_path):
         small, out=tmp_path / "q.xml", precision="int8", calibration_data=prepared, calibration_crops=20
     )
     assert result.megabytes < 0.5 * exported[".xml"].megabytes
-    assert 1e-4 < result.mean_difference < 0.3  # a network of noise: much more than a trained one
+    assert 1e-4 < result.mean_difference < 0.1  # a network of noise: more than a trained one
     held_out = read_calibration_crops(prepared, 64, 20)[3::4]
     assert result.images == len(held_out) == 5
     detector = Detector.from_pretrained(small, device="cpu")

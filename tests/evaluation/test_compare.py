@@ -161,7 +161,8 @@ def test_the_command_compares_what_evaluate_wrote(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "A - B" in shown
     assert main(["compare", str(tmp_path / "run")]) == 2
-    assert main(["compare", str(tmp_path / "run"), "w.safetensors"]) == 2
+    (tmp_path / "w.safetensors").touch()
+    assert main(["compare", str(tmp_path / "run"), str(tmp_path / "w.safetensors")]) == 2
     assert "name a prepared folder" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from sficonv.errors import DataError
-from sficonv.evaluation.metrics import METRICS, NEED_BOTH, compute_metrics
+from sficonv.evaluation.metrics import METRICS, NEED_BOTH, THRESHOLD, at_threshold, compute_metrics
 
 # Every metric
 
@@ -45,9 +45,42 @@ def test_agrees_with_scikit_learn_on_ties():
     fpr, tpr, _ = roc_curve(labels, scores)
     assert metrics["auc"] == pytest.approx(roc_auc_score(labels, scores))
     assert metrics["ap"] == pytest.approx(average_precision_score(labels, scores))
-    # the crossing of the two error curves lies between the two operating points beside it
-    crossing = np.interp(0, (fpr - (1 - tpr)), fpr)
-    assert metrics["eer"] == pytest.approx(crossing, abs=0.1)
+    closest = np.argmin(np.abs(fpr - (1 - tpr)))
+    assert metrics["eer"] == pytest.approx((fpr[closest] + 1 - tpr[closest]) / 2, abs=1e-6)
+
+
+def test_equal_error_rate_by_hand():
+    # from 0.6 on: one of three reals is called fake, one of three fakes is not
+    metrics = compute_metrics([0, 0, 0, 1, 1, 1], [0.1, 0.4, 0.8, 0.3, 0.6, 0.9])
+    assert metrics["eer"] == pytest.approx(1 / 3, abs=1e-6)
+    # from 0.9 on 0 and 1/2, from 0.8 on 1/2 and 1/2, from 0.2 on 1/2 and 0
+    assert compute_metrics([0, 0, 1, 1], [0.1, 0.8, 0.2, 0.9])["eer"] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_fake_begins_at_exactly_a_half():
+    assert THRESHOLD == 0.5
+    metrics = compute_metrics([0, 0, 1, 1], [0.1, 0.499999, 0.5, 0.9])
+    assert (metrics["bacc"], metrics["acc"]) == (1.0, 1.0)
+    metrics = compute_metrics([0, 0, 0, 1], [0.1, 0.2, 0.5, 0.499999])
+    assert metrics["bacc"] == pytest.approx((2 / 3 + 0) / 2)
+    assert metrics["acc"] == 0.5
+
+
+def test_a_rate_is_met_exactly():
+    """One false alarm in a hundred is a rate of 1e-2, not above it."""
+    labels = [0] * 100 + [1] * 4
+    scores = [0.9] + [0.1] * 99 + [0.95, 0.92, 0.5, 0.05]
+    assert compute_metrics(labels, scores)["tpr_at_fpr_1e-2"] == 0.75
+    labels, scores = labels + [0], [*scores, 0.91]  # two of 101
+    assert compute_metrics(labels, scores)["tpr_at_fpr_1e-2"] == 0.5
+
+
+def test_error_rates_at_a_threshold_by_hand():
+    rates = at_threshold([0, 0, 0, 1, 1], [0.1, 0.7, 0.8, 0.7, 0.2], 0.7)
+    assert rates["fpr"] == pytest.approx(2 / 3)
+    assert rates["tpr"] == 0.5
+    assert rates["bacc"] == pytest.approx((0.5 + 1 / 3) / 2)
+    assert rates["acc"] == pytest.approx(2 / 5)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.35])

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from sficonv.evaluation import evaluate, judge
-from sficonv.evaluation.report import flat, write_report
+from sficonv.evaluation.report import write_report
+from sficonv.evaluation.result import flat
 from sficonv.evaluation.robustness import robustness
 
 EVIL = "<script>alert(1)</script>$x_"

@@ -172,3 +172,19 @@ def test_another_separator_is_named(tmp_path, separator, word):
     rows().to_csv(tmp_path / "scores.csv", index=False, sep=separator)
     with pytest.raises(DataError, match=f"separated by {word}; save it with commas"):
         score_file(tmp_path / "scores.csv")
+
+
+def test_a_crop_with_two_scores_is_refused(tmp_path):
+    rows = pd.DataFrame(
+        {"path": ["a.png", "b.png", "a.png"], "label": [0, 1, 0], "p_fake": [0.1, 0.9, 0.4], "video_id": "x"}
+    ).assign(video_id=["a", "b", "a"])
+    with pytest.raises(DataError, match="1 crops have several scores: a.png; keep one.*frame and face"):
+        judge(rows)
+    assert judge(rows.assign(face=[0, 0, 1]), bootstrap=0).counts["frames"] == 3
+    assert judge(rows.assign(p_fake=[0.1, 0.9, 0.1]), bootstrap=0).counts["frames"] == 2  # says the same
+
+
+def test_the_case_of_a_path_with_two_scores(shared):
+    file = shared / "cases" / "scores" / "dup_conflict.csv"
+    with pytest.raises(DataError, match="several scores"):
+        evaluate(predictions=file, bootstrap=0)

@@ -1,5 +1,7 @@
 """One threshold for many sources, on numbers that can be checked by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from scipy.stats import binomtest
 
 from sficonv.errors import DataError
 from sficonv.evaluation import evaluate, judge
+from sficonv.evaluation.report import write_report
 from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import collect
 from sficonv.evaluation.sources import Called, balanced, items_of, pooled, verdicts, worst_source_threshold
@@ -138,7 +141,13 @@ def test_evaluate_takes_several_folders_as_sources(small_faces, detectors, tmp_p
     assert result.counts["frames"] == 8
     for level in result.pooled:
         assert [one.source for one in level.reals] == ["one", "two"]
+    assert all(
+        (tmp_path / name) in Path(p).parents for name, p in result.predictions[["dataset", "path"]].values
+    )
     assert any(warning.startswith("two: ") for warning in result.warnings)
+    page = write_report(result, tmp_path / "page.html").read_text()
+    assert "One threshold for all sources: videos" in page
+    assert "worst source" in page
     command = ["evaluate", "--weights", str(detectors[0]), "--data", str([str(f) for f in folders])]
     assert main([*command, "--bootstrap", "0", "--device", "cpu"]) == 0
     assert "worst source" in capsys.readouterr().out

@@ -72,3 +72,12 @@ def test_what_lies_in_a_folder_of_this_machine_is_no_repository(tmp_path, monkey
     assert not is_repository("runs/typo")
     with pytest.raises(WeightsError, match="no such weights file$"):
         load_weights("runs/typo")
+
+
+def test_a_commit_pins_what_is_loaded(snapshot, model):
+    """The main branch may move on; a commit stays."""
+    save_weights(snapshot / "weights", model, {"limits": ["of the commit"]})
+    (snapshot.parents[1] / "refs" / "main").write_text("f" * 40)
+    assert load_weights(f"somebody/detector@{COMMIT}")[1]["limits"] == ["of the commit"]
+    with pytest.raises(WeightsError):
+        load_weights("somebody/detector")

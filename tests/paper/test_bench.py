@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from sficonv.paper import timing
 from sficonv.paper.bench import bench
 from sficonv.paper.timing import Ratio, Setting, interleave, matmul_ceiling, training_memory, work_of
 
@@ -92,8 +93,13 @@ def test_training_memory_counts_what_lives_at_once():
     assert 4 * 10 * image <= more <= 4 * 14 * image
 
 
-def test_matmul_ceiling_is_a_rate():
-    assert 1e8 < matmul_ceiling("cpu", side=256) < 1e15
+def test_matmul_ceiling_is_two_operations_per_product_in_the_fastest_round(monkeypatch):
+    def rounds(works, *, rounds, device):
+        assert works["product"]().shape == (64, 64)
+        return {"product": [0.5, 0.25, 1.0]}
+
+    monkeypatch.setattr(timing, "interleave", rounds)
+    assert matmul_ceiling("cpu", side=64) == 2 * 64**3 / 0.25
 
 
 def test_bench_compares_with_the_same_downsampling():

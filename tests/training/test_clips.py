@@ -5,7 +5,7 @@ import torch
 
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
-from sficonv.evaluation.scoring import predict
+from sficonv.evaluation.predict import predict
 from sficonv.models import create_model
 from sficonv.training import train
 from sficonv.training.data import load_training_data, train_loader, training_domains, val_loader

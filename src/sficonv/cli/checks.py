@@ -77,7 +77,7 @@ def _texts(given: Any) -> Iterator[str]:
 
 def _is_repository(text: str) -> bool:
     """`default`, or what can be a repository of the Hugging Face Hub."""
-    return text == "default" or (re.fullmatch(r"[\w-]+/[\w-]+", text) is not None)
+    return text == "default" or (re.fullmatch(r"[\w-]+/[\w-]+(@[\w./-]+)?", text) is not None)
 
 
 def _why_unreadable(text: str) -> str | None:

@@ -4,11 +4,11 @@ from sficonv.evaluation.bootstrap import bootstrap_intervals
 from sficonv.evaluation.calibrate import calibrate
 from sficonv.evaluation.compare import compare
 from sficonv.evaluation.evaluate import evaluate
-from sficonv.evaluation.judging import judge
+from sficonv.evaluation.judge import judge
 from sficonv.evaluation.metrics import METRICS, compute_metrics
+from sficonv.evaluation.predict import predict, predict_with
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.scores import frame_to_video
-from sficonv.evaluation.scoring import predict, predict_with
 
 __all__ = [
     "METRICS",

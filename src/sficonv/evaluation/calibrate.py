@@ -18,9 +18,9 @@ from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manif
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation.evaluate import rows_of
 from sficonv.evaluation.platt import calibrated, fit_platt
+from sficonv.evaluation.predict import predict
 from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import collect
-from sficonv.evaluation.scoring import predict
 from sficonv.evaluation.sources import (
     FALSE_ALARMS,
     Called,

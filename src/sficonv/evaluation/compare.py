@@ -18,7 +18,7 @@ from sficonv.estimate import Estimate
 from sficonv.evaluation.bootstrap import resampled
 from sficonv.evaluation.delong import delong_test
 from sficonv.evaluation.evaluate import Split, evaluate
-from sficonv.evaluation.judging import FEW_VIDEOS, exclusions
+from sficonv.evaluation.judge import FEW_VIDEOS, exclusions
 from sficonv.evaluation.matching import by_path, by_video
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import KEYS, ROW_KEYS, ScoreTable, score_file, table_in_memory

@@ -14,11 +14,12 @@ from sficonv.card import read_calibration
 from sficonv.datasets.manifest import Protocol, manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.datasets.shards import read_index
 from sficonv.errors import DataError
-from sficonv.evaluation.judging import judge
+from sficonv.evaluation.judge import judge
+from sficonv.evaluation.predict import load_predictor, predict, predict_with
 from sficonv.evaluation.protocol import protocol_remarks
+from sficonv.evaluation.report import write_report
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import score_file
-from sficonv.evaluation.scoring import load_predictor, predict, predict_with
 from sficonv.models.checkpoint import load_weights, resolve_weights, sha256
 from sficonv.models.inference import asks_for_mirror
 
@@ -89,10 +90,12 @@ def evaluate(
         if real_label != 0:
             raise ValueError("real_label is for predictions; in prepared data 0 is real")
         folders = [_Folder.read(one, split) for one in ([data] if isinstance(data, str | Path) else data)]
+        if len({one.name for one in folders}) < len(folders):
+            raise ValueError("each folder of data needs a name of its own, as its source")
         judged = _Judged.of_predictor(predictor) if predictor is not None else _Judged.of_weights(weights)
         parts = [judged.score(one, batch_size, device, workers) for one in folders]
         if len(folders) > 1:
-            parts = [rows.assign(dataset=one.name) for one, rows in zip(folders, parts, strict=True)]
+            parts = [one.told_apart(rows) for one, rows in zip(folders, parts, strict=True)]
         result = judge(
             pd.concat(parts, ignore_index=True), weights=judged.weights, model=judged.model,
             data=", ".join(str(one.data) for one in folders), split=split, bootstrap=bootstrap, seed=seed,
@@ -107,15 +110,13 @@ def evaluate(
         result.provenance.update(
             judged.provenance,
             rows_hash=manifest_hash(pd.concat([one.rows for one in folders])),
-            protocol=protocols if len(folders) > 1 else protocols[str(data)],
+            protocol=protocols if len(folders) > 1 else next(iter(protocols.values())),
         )
     else:
         raise ValueError("give either data (a prepared folder) or predictions (a file of scores)")
     if out is not None:
         result.save(out)
     if report is not None:
-        from sficonv.evaluation.report import write_report
-
         write_report(result, report)
     return result
 
@@ -137,6 +138,13 @@ class _Folder:
     @property
     def name(self) -> str:
         return Path(self.data).name
+
+    def told_apart(self, scored: pd.DataFrame) -> pd.DataFrame:
+        """Its rows beside those of other folders: the folder is the data set, and paths begin with it."""
+        root = prepared_folder(self.data)
+        return scored.assign(
+            dataset=self.name, folder=str(root), path=[str(root / path) for path in scored["path"]]
+        )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sficonv.datasets.manifest import some
 from sficonv.errors import DataError
 from sficonv.evaluation.score_table import ROW_KEYS, ScoreTable
-from sficonv.evaluation.scores import Scores, fingerprints
+from sficonv.evaluation.scores import Scores, first_paths
 
 _NAMED = 3
 
@@ -51,7 +50,7 @@ def by_path(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
         missing = side.key[~np.isin(side.key, other.key)]
         only.append(len(missing))
         if len(missing):
-            named = _first_paths(table, missing[:_NAMED], row_keys)
+            named = first_paths(table, missing[:_NAMED], row_keys)
             warnings.append(f"only in {name}, left out: {len(missing)} crops, such as {some(named)}")
     if ambiguous:
         warnings.append(f"{ambiguous} crops were left out: several of one side have the same path")
@@ -63,7 +62,7 @@ def by_path(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
     rows = [single[0][1][at_a][order], single[1][1][at_b][order]]
     differ = sides[0].label[rows[0]] != sides[1].label[rows[1]]
     if differ.any():
-        named = _first_paths(tables[0], sides[0].key[rows[0]][differ][:_NAMED], row_keys)
+        named = first_paths(tables[0], sides[0].key[rows[0]][differ][:_NAMED], row_keys)
         raise DataError(f"the two sides give {int(differ.sum())} crops different labels: {some(named)}")
     chosen = [side.select(at) for side, at in zip(sides, rows, strict=True)]
     whose = 0 if "video_id" in tables[0].columns else 1
@@ -106,14 +105,3 @@ def by_video(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
         raise DataError(f"the two sides give {int(differ.sum())} videos different labels: {named}")
     chosen = videos[0].select(rows[0])
     return Matched([chosen, replace(chosen, p_fake=videos[1].p_fake[rows[1]])], only, 0, warnings)
-
-
-def _first_paths(table: ScoreTable, keys: NDArray[np.uint64], row_keys: Sequence[str]) -> list[str]:
-    """What rows of some fingerprints are called, read from the table again."""
-    found: list[str] = []
-    for batch in table.batches():
-        at = np.isin(fingerprints(batch, row_keys, table.name), keys)
-        found += batch["path"][at].astype(str).tolist()
-        if len(found) >= len(keys):
-            break
-    return found[: len(keys)]

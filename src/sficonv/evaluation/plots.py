@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sficonv.evaluation.robustness_result import RobustnessResult
-
 SIZE = (3.7, 3.0)  # inches: text keeps its size where a page shows the plot as wide as a phone
 HISTOGRAM_BINS = 20
 LABELS = {0: "real", 1: "fake"}
-MARKS = {1: "o", 2: "s"}
 
 
-def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+def new_axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -41,7 +38,7 @@ def roc_plot(frames: pd.DataFrame, videos: pd.DataFrame) -> Figure | None:
 
     if frames["label"].nunique() < 2:
         return None
-    figure, axes = _axes()
+    figure, axes = new_axes()
     axes.plot([0, 1], [0, 1], color=LIGHT["soft"], linewidth=1, linestyle=":", label="chance")
     for table, name, style, colour in ((videos, "videos", "-", "p1"), (frames, "crops", "--", "p2")):
         fpr, tpr, _ = roc_curve(table["label"], table["p_fake"])
@@ -57,7 +54,7 @@ def score_histogram(table: pd.DataFrame) -> Figure:
     Args:
         table: `label` and `p_fake`.
     """
-    figure, axes = _axes()
+    figure, axes = new_axes()
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     for label, name in LABELS.items():
         scores = table.loc[table["label"] == label, "p_fake"].to_numpy()
@@ -79,7 +76,7 @@ def reliability_plot(table: pd.DataFrame) -> Figure:
     Args:
         table: `label` and `p_fake`.
     """
-    figure, axes = _axes()
+    figure, axes = new_axes()
     axes.plot([0, 1], [0, 1], color=LIGHT["soft"], linewidth=1, linestyle=":", label="calibrated")
     labels, scores = table["label"].to_numpy(), table["p_fake"].to_numpy()
     # P(fake) = 1 belongs to the last bin here: a bin of its own would be drawn over it.
@@ -94,52 +91,3 @@ def reliability_plot(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="mean P(fake) of the bin", ylabel="share of fakes", xlim=(0, 1), ylim=(-0.03, 1.03))
     axes.legend(loc="upper left")
     return figure
-
-
-def corruption_plot(result: RobustnessResult, kind: str) -> Figure:
-    """AUC over the levels of one corruption, with bands for the intervals; level 0 is the clean data."""
-    figure, axes = _axes()
-    _draw_corruption(axes, result, kind)
-    axes.legend(loc="lower left")
-    return figure
-
-
-def corruption_overview(result: RobustnessResult) -> Figure:
-    """`corruption_plot` of every kind on one sheet."""
-    from matplotlib.figure import Figure
-
-    columns = min(4, len(result.kinds) + 1)
-    rows = math.ceil((len(result.kinds) + 1) / columns)
-    figure = Figure(figsize=(2.6 * columns, 2.5 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
-    for number, (panel, kind) in enumerate(zip(panels, result.kinds, strict=False)):
-        _draw_corruption(panel, result, kind)
-        if number % columns:
-            panel.set_ylabel("")
-    for panel in panels[len(result.kinds) :]:
-        panel.set_axis_off()
-    panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center left")
-    return figure
-
-
-def _draw_corruption(axes: Axes, result: RobustnessResult, kind: str) -> None:
-    axes.axhline(0.5, color=LIGHT["soft"], linewidth=1, linestyle=":", label="chance")
-    for number, model in enumerate(result.models, start=1):
-        cells = [cell for cell in result.cells if cell.model == model.name and cell.kind in ("clean", kind)]
-        levels = [cell.level for cell in cells]
-        aucs = [cell.auc for cell in cells]
-        colour = LIGHT[f"p{number}"]
-        axes.fill_between(
-            levels, [a.low for a in aucs], [a.high for a in aucs], color=colour, alpha=0.15, linewidth=0
-        )
-        axes.plot(
-            levels,
-            [a.value for a in aucs],
-            color=colour,
-            label=model.name,
-            marker=MARKS[number],
-            markersize=4,
-            linestyle="-" if number == 1 else "--",
-        )
-    axes.set(title=kind, xlabel="level (0 = clean)", ylabel="video AUC", ylim=(0, 1.02))
-    axes.set_xticks(range(6))

@@ -14,9 +14,10 @@ from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import prepared_folder
 from sficonv.errors import SficonvError, WeightsError
 from sficonv.estimate import Estimate
-from sficonv.evaluation import frame_to_video, plots
 from sficonv.evaluation.metrics import FPR_LEVELS, METRICS, THRESHOLD
-from sficonv.evaluation.result import EvaluationResult
+from sficonv.evaluation.plots import reliability_plot, roc_plot, score_histogram
+from sficonv.evaluation.result import EvaluationResult, flat
+from sficonv.evaluation.scores import frame_to_video
 from sficonv.pages import jpeg_uri, page_template, plot_style, svg_of
 from sficonv.version import __version__
 
@@ -101,21 +102,6 @@ def write_report(result: EvaluationResult, path: str | Path, *, device: str | No
     return Path(path)
 
 
-def flat(entries: dict[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
-    """The entries of nested dictionaries with their names joined by blanks.
-
-    Example:
-        >>> list(flat({"versions": {"torch": "2.15"}, "seed": 0}))
-        [('versions torch', '2.15'), ('seed', 0)]
-    """
-    for key, value in entries.items():
-        label = f"{name} {key}".strip().replace("_", " ")
-        if isinstance(value, dict):
-            yield from flat(value, label)
-        elif value is not None:
-            yield label, value
-
-
 def _methods(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table.to_dict("records"):
         video = Estimate(row["video_auc"], row["video_auc_low"], row["video_auc_high"])
@@ -132,18 +118,18 @@ def _plots(rows: pd.DataFrame, videos: pd.DataFrame) -> list[tuple[str, Any, str
         drawn = [
             (
                 "ROC curves",
-                plots.roc_plot(rows, videos),
+                roc_plot(rows, videos),
                 "Each point is a threshold: fakes found against reals called fake.",
             ),
             (
                 "Scores of the crops",
-                plots.score_histogram(rows),
+                score_histogram(rows),
                 "Real (dashed) and fake (solid): the less they overlap, the better.",
             ),
-            ("Scores of the videos", plots.score_histogram(videos), "The mean score of each video's crops."),
+            ("Scores of the videos", score_histogram(videos), "The mean score of each video's crops."),
             (
                 "Reliability",
-                plots.reliability_plot(rows),
+                reliability_plot(rows),
                 "Below the diagonal the detector cries fake too readily, above it too rarely. The mix of "
                 "reals and fakes in this data shifts the curve.",
             ),
@@ -174,7 +160,8 @@ def _mistakes(
         for video in table.head(MISTAKES).to_dict("records"):
             crops = rows[rows["video_id"] == video["video_id"]].sort_values("p_fake", kind="stable")
             worst = crops.iloc[[-1 if name == "alarms" else 0]].to_dict("records")[0]
-            file = prepared_folder(result.data) / worst["path"]
+            several = "folder" in worst  # then the path begins with it
+            file = Path(worst["path"]) if several else prepared_folder(result.data) / worst["path"]
             try:
                 crop = read_crop(file)
             except SficonvError as error:  # gone since it was judged

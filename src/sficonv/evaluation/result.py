@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,18 +152,12 @@ def _one_threshold(pooled: Pooled) -> Table:
 
     table = Table(
         "source", "reals called fake", "method", "fakes caught",
-        title=f"{pooled.level}s of all sources together: AUC {pooled.auc:.3f}; called fake from "
-        f"{pooled.threshold:.4g}, for at most {pooled.wanted:.0%} of the reals of {pooled.decides}",
+        title=pooled.title,
     )  # fmt: skip
-    reals = {one.source: str(one) for one in pooled.reals}
-    fakes = [(one.source, one.method, str(one)) for one in pooled.fakes]
-    fakes += [(source, "-", "-") for source in reals if source not in pooled.caught]
-    for source, method, caught in sorted(fakes):
-        table.add_row(source, reals.get(source, "-"), method, caught)
-    caught_by_source = list(pooled.caught.values())
+    for row in pooled.rows():
+        table.add_row(*row)
     table.add_section()
-    mean, worst = float(np.mean(caught_by_source)), min(caught_by_source)
-    table.add_row("all", "", "", f"mean {mean:.1%}, worst source {worst:.1%}")
+    table.add_row("all", "", "", pooled.caught_overall)
     return table
 
 
@@ -175,3 +170,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flat(entries: dict[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested dictionaries with their names joined by blanks.
+
+    Example:
+        >>> list(flat({"versions": {"torch": "2.15"}, "seed": 0}))
+        [('versions torch', '2.15'), ('seed', 0)]
+    """
+    for key, value in entries.items():
+        label = f"{name} {key}".strip().replace("_", " ")
+        if isinstance(value, dict):
+            yield from flat(value, label)
+        elif value is not None:
+            yield label, value

@@ -12,11 +12,15 @@ import torch
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
-from sficonv.evaluation import bootstrap_intervals, compute_metrics, frame_to_video
+from sficonv.evaluation.benign import BenignResult, judge_edits
+from sficonv.evaluation.bootstrap import bootstrap_intervals
 from sficonv.evaluation.damaged import Damage, NamedDetector, scored_cells
 from sficonv.evaluation.evaluate import Split, rows_of
+from sficonv.evaluation.metrics import compute_metrics
 from sficonv.evaluation.protocol import protocol_remarks
+from sficonv.evaluation.robustness_report import write_page, write_picture
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
+from sficonv.evaluation.scores import frame_to_video
 from sficonv.media.corruptions import CORRUPTIONS, LEVELS
 from sficonv.version import __version__
 
@@ -29,6 +33,7 @@ def robustness(
     split: Split = "test",
     corruptions: str | Sequence[str] = "all",
     levels: str | Sequence[int] = "1,2,3,4,5",
+    benign: bool = False,
     max_frames: int | None = None,
     batch_size: int = 32,
     bootstrap: int = 1000,
@@ -37,7 +42,7 @@ def robustness(
     report: str | Path | None = None,
     device: str | None = None,
     workers: int = 0,
-) -> RobustnessResult:
+) -> RobustnessResult | BenignResult:
     """Measure one or two detectors on prepared faces that were damaged in known ways.
 
     Each kind and level of corruption (`sficonv.media.corruptions`) is one cell with its video AUC,
@@ -57,6 +62,8 @@ def robustness(
         corruptions: Kinds separated by commas (jpeg, h264, blur, noise, resize, saturation, contrast), or
             "all".
         levels: Levels 1 (slight) to 5 (severe), separated by commas.
+        benign: Instead of damaging the crops, edit them as people do without meaning to deceive (mirror, save
+            again, resize, crop, rotate, colour, sharpen, screenshot), and say how many verdicts change.
         max_frames: Most crops of each video, spread evenly over its crops; default: all of them.
         batch_size: Crops per forward pass.
         bootstrap: Resamplings of the videos for the intervals; 0 for none.
@@ -68,7 +75,8 @@ def robustness(
         workers: Processes that decode and damage crops.
 
     Returns:
-        The figures of every cell, with everything that makes them doubtful.
+        The figures of every cell, or with `benign` the verdicts that each edit changes, with everything that
+        makes them doubtful.
 
     Raises:
         DataError: If the split holds no rows or one class only, or nothing is readable.
@@ -86,12 +94,16 @@ def robustness(
         raise ValueError("batch_size and max_frames must be at least 1, bootstrap 0 or more")
     manifest = read_manifest(data)
     rows = spread(rows_of(manifest, split, str(data)), max_frames)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if benign:
+        if weights_b is not None or report is not None:
+            raise ValueError("benign takes one detector and writes no report: leave weights_b and report out")
+        return _benign(NamedDetector.load("A", weights, where), rows, data, split, batch_size, out)
     if rows["label"].nunique() < 2:
         only = "fake" if rows["label"].iloc[0] else "real"
         raise DataError(
             f"{data}: split {split!r} holds {only} faces only, and AUC needs both; name another split"
         )
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     files = {"A": weights} if weights_b is None else {"A": weights, "B": weights_b}
     models = [NamedDetector.load(letter, file, where) for letter, file in files.items()]
     damages = [Damage(CLEAN, 0)] + [Damage(kind, level) for kind in kinds for level in strengths]
@@ -135,9 +147,24 @@ def robustness(
         },
     )
     if out is not None:
-        result.save(out)
+        write_picture(result, result.save(out) / "robustness.png")
     if report is not None:
-        result.write_report(report)
+        write_page(result, report)
+    return result
+
+
+def _benign(
+    detector: NamedDetector,
+    rows: pd.DataFrame,
+    data: str | Path,
+    split: str,
+    batch_size: int,
+    out: str | Path | None,
+) -> BenignResult:
+    result = judge_edits(detector, rows, data, split=split, batch_size=batch_size)
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        (Path(out) / "benign.json").write_text(result.to_json() + "\n", encoding="utf-8")
     return result
 
 

@@ -1,4 +1,4 @@
-"""What a robustness suite found: as data, JSON, a table for a terminal, a picture and a page."""
+"""What a robustness suite found: as data, JSON and a table for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sficonv.estimate import Estimate
 from sficonv.evaluation.result import plain
 from sficonv.media.corruptions import CORRUPTIONS
-from sficonv.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -113,40 +112,11 @@ class RobustnessResult:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def save(self, out: str | Path) -> Path:
-        """Write `robustness.json` and `robustness.png` into a folder; returns the folder."""
-        from sficonv.evaluation.plots import corruption_overview
-        from sficonv.pages import plot_style
-
+        """Write `robustness.json` into a folder; returns the folder."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         (out / "robustness.json").write_text(self.to_json() + "\n", encoding="utf-8")
-        with plot_style():
-            corruption_overview(self).savefig(out / "robustness.png", dpi=150, facecolor="white")
         return out
-
-    def write_report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML file; returns it."""
-        from datetime import UTC, datetime
-
-        from sficonv.evaluation.plots import corruption_plot
-        from sficonv.evaluation.report import flat
-        from sficonv.pages import page_template, plot_style, svg_of
-
-        with plot_style():
-            plots = [
-                (kind, CORRUPTIONS[kind].unit, svg_of(corruption_plot(self, kind), f"plot-{kind}", said))
-                for kind in self.kinds
-                for said in [f"Video AUC over the levels of {kind}; the table below holds the figures"]
-            ]
-        page = page_template("sficonv.evaluation", "robustness.html.jinja").render(
-            result=self,
-            plots=plots,
-            created=datetime.now(UTC),
-            version=__version__,
-            provenance=list(flat(self.provenance)),
-        )
-        Path(path).write_text(page, encoding="utf-8", errors="replace")
-        return Path(path)
 
     def summary(self) -> Group:
         """A table and remarks for a terminal (a rich renderable)."""

@@ -227,6 +227,17 @@ def fingerprints(batch: pd.DataFrame, keys: Sequence[str], table: str) -> NDArra
     return pd.util.hash_pandas_object(named, index=False, categorize=False).to_numpy().astype(np.uint64)
 
 
+def first_paths(table: ScoreTable, keys: NDArray[np.uint64], row_keys: Sequence[str]) -> list[str]:
+    """What rows of some fingerprints are called, read from the table again."""
+    found: list[str] = []
+    for batch in table.batches():
+        at = np.isin(fingerprints(batch, row_keys, table.name), keys)
+        found += batch["path"][at].astype(str).tolist()
+        if len(found) >= len(keys):
+            break
+    return found[: len(keys)]
+
+
 def _repeated(scores: Scores) -> NDArray[np.bool_]:
     """Rows that say the same as an earlier one."""
     repeated = np.zeros(len(scores), dtype=bool)

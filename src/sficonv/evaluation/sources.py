@@ -99,6 +99,27 @@ class Pooled:
         """Share of the fakes of each source that are called fake, each method weighing alike."""
         return mean_by_source(self.fakes)
 
+    @property
+    def title(self) -> str:
+        """What the figures are of, for people."""
+        return (
+            f"{self.level}s of all sources together: AUC {self.auc:.3f}; called fake from "
+            f"{self.threshold:.4g}, for at most {self.wanted:.0%} of the reals of {self.decides}"
+        )
+
+    @property
+    def caught_overall(self) -> str:
+        """The mean and the worst source, for people."""
+        shares = list(self.caught.values())
+        return f"mean {float(np.mean(shares)):.1%}, worst source {min(shares):.1%}"
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Source, reals called fake, method, fakes caught: texts for tables."""
+        reals = {one.source: str(one) for one in self.reals}
+        fakes = [(one.source, one.method, str(one)) for one in self.fakes]
+        fakes += [(source, "-", "-") for source in reals if source not in self.caught]
+        return [(source, reals.get(source, "-"), method, text) for source, method, text in sorted(fakes)]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the mean and the worst source of what is caught."""
         return {

@@ -120,6 +120,7 @@ def resolve_weights(path: str | Path) -> Path:
     """The `.safetensors` file that `path` means: a file with that suffix, `"default"`, or `owner/name`.
 
     `owner/name` is a repository of the Hugging Face Hub (`sficonv.models.hub`); only that needs a network.
+    `owner/name@commit` pins what is loaded.
 
     Raises:
         WeightsError: If it is missing, empty, or a pickle (`.pt`, `.pth`, `.pkl`, `.ckpt`): those can run

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sficonv.errors import WeightsError
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _FILES = (".safetensors", ".json", ".onnx", ".xml", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".tar", ".h5")
 
 
 def is_repository(name: str | Path) -> bool:
-    """Whether `name` can only mean a repository: `owner/name`, and no file and no folder of this machine.
+    """Whether `name` can only mean a repository: `owner/name[@revision]`, and no file and no folder.
 
     Args:
         name: What the user gave as weights.
@@ -20,6 +20,8 @@ def is_repository(name: str | Path) -> bool:
     Example:
         >>> is_repository("owner/detector"), is_repository("owner/detector.safetensors")
         (True, False)
+        >>> is_repository("owner/detector@v1.0")
+        True
     """
     text = str(name)
     if not _NAME.fullmatch(text) or text.lower().endswith(_FILES):
@@ -27,15 +29,16 @@ def is_repository(name: str | Path) -> bool:
     return not Path(text).exists() and not Path(text).parent.exists()
 
 
-def fetch(repository: str, *, revision: str | None = None) -> Path:
+def fetch(repository: str) -> Path:
     """Download the weights and the card of a repository, or find them in the cache of earlier downloads.
 
     Only `.safetensors` and `.json` files of its top folder are fetched, so nothing of it can run code.
 
     Args:
-        repository: `owner/name`. It must hold one `.safetensors` file with its model card, a `.json` of the
-            same name (what `save_weights` writes), beside it.
-        revision: Branch, tag or commit; by default the main branch.
+        repository: `owner/name`, or `owner/name@revision` with a commit, a tag or a branch. Its owner may
+            change what the main branch, the default, holds; a commit stays what it is. The repository must
+            hold one `.safetensors` file with its model card, a `.json` of the same name (what `save_weights`
+            writes), beside it.
 
     Returns:
         The `.safetensors` file in the cache.
@@ -54,10 +57,13 @@ def fetch(repository: str, *, revision: str | None = None) -> Path:
             f"{repository}: no such weights file. If it is a repository of the Hugging Face Hub: "
             "pip install huggingface_hub"
         ) from error
+    name, _, revision = repository.partition("@")
     try:
         patterns = ["*.safetensors", "*.json"]
         folder = Path(
-            snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=patterns, ignore_patterns=["*/*"]
+            )
         )
     except Exception as error:  # one class per way in which a network can fail
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -13,6 +13,7 @@ from sficonv.errors import DataError
 from sficonv.paper.tables import reproduce, run
 from sficonv.paper.tables.budget import Budget
 from sficonv.paper.tables.data import Prepared
+from sficonv.paper.tables.options import ReproduceOptions
 from sficonv.paper.tables.plan import make_plan
 from sficonv.paper.tables.recipe import load_table
 from sficonv.paper.tables.reproduce import as_table
@@ -28,6 +29,7 @@ SMALL = {
     "accelerator": "cpu",
     "workers": 0,
 }
+ARGUMENTS = ("data", "cells", "out", "dry_run", "skip_missing")
 MESO = "meso*/c23-c40,meso*/c23-celebdf"
 
 
@@ -36,7 +38,9 @@ def small(prepared, tmp_path):
     """`reproduce` with a tiny budget."""
 
     def start(table="table6", **options):
-        return reproduce(table, **{"data": prepared, "out": tmp_path / "runs", **SMALL, **options})
+        given = {"data": prepared, "out": tmp_path / "runs", **SMALL, **options}
+        own = {name: given.pop(name) for name in ARGUMENTS if name in given}
+        return reproduce(table, ReproduceOptions(**given), **own)
 
     return start
 
@@ -152,6 +156,8 @@ def test_leakiness_departures_and_few_videos_are_stated(small):
         "these weights were trained on a LEAKY split",
         "epochs 1 (the paper: 20)",
         "image size 32 (the paper: 256 px)",
+        "faces are found by YuNet and cut at a margin of 1.3",
+        "fewer crops than N_frames where no face is found",
         "are in more than one split",
     ):
         assert words in paper
@@ -175,6 +181,11 @@ def test_the_default_budget_is_the_papers(prepared):
     (training,) = plan.trainings
     crops = (training.data.rows["split"] == "train").sum()
     assert (training.budget.recipe.image_size, training.steps) == (256, 20 * -(-crops // 64))
+
+
+def test_a_network_of_another_size_is_stated(prepared):
+    plan = planned(prepared, "table6", "f3net*/c23-c40", protocol="paper")
+    assert "F3-Net is given its own 299 px (the paper: 256 px)." in plan.statements
 
 
 def test_a_dry_run_trains_nothing(small, tmp_path, monkeypatch):

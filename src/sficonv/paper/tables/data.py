@@ -20,7 +20,7 @@ from sficonv.datasets.manifest import (
 )
 from sficonv.datasets.masks import MASK
 from sficonv.errors import DataError
-from sficonv.evaluation.judging import FEW_VIDEOS
+from sficonv.evaluation.judge import FEW_VIDEOS
 from sficonv.paper.tables.recipe import DataSet
 from sficonv.splits.split import PROTOCOLS, SplitOptions
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
+PAPER_SIZE = 256
+_CROPS = (
+    "The crops are not the paper's: faces are found by YuNet and cut at a margin of 1.3 where `prepare` was "
+    "not told otherwise (the paper: the boxes of the Face Recognition library, no background), and a video "
+    "has fewer crops than N_frames where no face is found in some of its frames."
+)
+
+
 @dataclass(frozen=True)
 class Training:
     """One network trained on one data set; tested on all the data sets of the columns that share it.
@@ -267,12 +275,15 @@ def _statements(
     if departures:
         found.append(f"Unlike the paper: {'; '.join(departures)}.")
     for training in trainings:
+        own = training.budget.recipe.image_size
+        if budget.recipe.image_size is None and own != PAPER_SIZE:
+            found.append(f"{training.row.network} is given its own {own} px (the paper: {PAPER_SIZE} px).")
         if training.own_size:
             found.append(
                 f"{training.row.network} does not take {budget.recipe.image_size} px and is given its own "
                 f"{training.budget.recipe.image_size} px."
             )
-    return list(dict.fromkeys([*found, *table.remarks]))
+    return list(dict.fromkeys([*found, _CROPS, *table.remarks]))
 
 
 def _image_size(row: Row, wanted: int | None) -> tuple[int, bool]:

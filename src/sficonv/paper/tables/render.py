@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sficonv.paper.tables.figures import Cell, Figure, Metric, TableFigures
 from sficonv.paper.tables.recipe import Column
-from sficonv.paper.tables.result import Cell, Figure, Metric, TableResult
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -21,7 +21,7 @@ EXPLAINED = (
 )
 
 
-def columns(table: TableResult) -> list[tuple[Column, list[list[str]]]]:
+def columns(table: TableFigures) -> list[tuple[Column, list[list[str]]]]:
     """For each column that has anything to show, the cells of each row as texts, under `HEAD`."""
     found = []
     for column in table.plan.table.columns:
@@ -31,7 +31,7 @@ def columns(table: TableResult) -> list[tuple[Column, list[list[str]]]]:
     return found
 
 
-def intro(table: TableResult) -> list[str]:
+def intro(table: TableFigures) -> list[str]:
     """What has to be known to read the figures."""
     seeds = table.plan.seeds
     many = f"mean ± standard deviation over the seeds {', '.join(map(str, seeds))}"
@@ -41,14 +41,14 @@ def intro(table: TableResult) -> list[str]:
     return lines
 
 
-def doubts(table: TableResult) -> list[str]:
+def doubts(table: TableFigures) -> list[str]:
     """What is missing, failed or doubtful."""
     failed = {f"{c.row.key}/{c.column.key} failed: {c.reason}" for c in table.cells if c.state == "failed"}
     missing = [f"missing: {problem}" for problem in table.plan.problems]
     return [*sorted(failed), *missing, *(f"warning: {text}" for text in table.warnings)]
 
 
-def terminal(table: TableResult) -> Group:
+def terminal(table: TableFigures) -> Group:
     """For a terminal (a rich renderable)."""
     from rich import box
     from rich.console import Group
@@ -69,7 +69,7 @@ def terminal(table: TableResult) -> Group:
     return Group(*parts)
 
 
-def markdown(table: TableResult, level: int = 1) -> str:
+def markdown(table: TableFigures, level: int = 1) -> str:
     """As Markdown.
 
     Args:
@@ -88,7 +88,7 @@ def markdown(table: TableResult, level: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html(table: TableResult) -> str:
+def html(table: TableFigures) -> str:
     """As one page that loads nothing from elsewhere."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

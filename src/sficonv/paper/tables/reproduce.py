@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sficonv.errors import DataError, SficonvError
-from sficonv.paper.tables.budget import PAPER_SEEDS, Budget, Precision
 from sficonv.paper.tables.complexity import complexity_table
-from sficonv.paper.tables.data import Prepared, ProtocolName
+from sficonv.paper.tables.data import Prepared
+from sficonv.paper.tables.figures import Cell, State
+from sficonv.paper.tables.options import ReproduceOptions
 from sficonv.paper.tables.plan import Plan, estimate, make_plan
 from sficonv.paper.tables.recipe import TABLE_NAMES, load_table
-from sficonv.paper.tables.result import Cell, State, TableResult
+from sficonv.paper.tables.result import TableResult
 from sficonv.paper.tables.run import device_of, is_trained, run_training
-from sficonv.training import Recipe
 
 TABLES = ("complexity", *TABLE_NAMES)
 """What can be reproduced."""
@@ -27,29 +27,13 @@ Runs = dict[Key, tuple[dict[str, Any], ...]]
 
 def reproduce(
     table: str = "complexity",
+    options: ReproduceOptions = ReproduceOptions(),  # noqa: B008 (frozen)
     *,
     data: str | Path | None = None,
     cells: str | Sequence[str] | None = None,
-    protocol: ProtocolName = "paper",
-    seeds: str | Sequence[int] = PAPER_SEEDS,
     out: str | Path = "runs/tables",
     dry_run: bool = False,
     skip_missing: bool = False,
-    recipe: Literal["paper", "finetune"] = "paper",
-    epochs: int | None = None,
-    steps_per_epoch: int | None = None,
-    batch_size: int | None = None,
-    image_size: int | None = None,
-    lr: float | None = None,
-    sampling: Literal["shuffle", "balanced"] | None = None,
-    frames: int | None = None,
-    pretrained: bool = False,
-    precision: Precision = "32-true",
-    split_seed: int = 7,
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
-    bootstrap: int = 1000,
-    accelerator: str = "auto",
-    workers: int | None = None,
 ) -> Any:
     """Reproduce one of the paper's tables.
 
@@ -60,31 +44,13 @@ def reproduce(
 
     Args:
         table: "complexity", or "table2" to "table9".
+        options: Splits, budget and machine of every training.
         data: Folder that holds the prepared folders by name: ffpp (both compressions), celebdf, dfdc, hff.
         cells: Shell patterns, separated by commas, for the cells to run: of a network (sfic_resnet26*), of a
             column (c23), or of both (vgg13/c40). Default: all.
-        protocol: "paper": frames divided at random, as in the paper; leaky, compare with its figures only.
-            "official": the published splits. "identity": a split of our own in which no person is on two
-            sides, for parts of data sets that lack an official split.
-        seeds: Seeds of the training, separated by commas; with several, the table shows mean and standard
-            deviation.
         out: Folder of all runs and tables.
         dry_run: Show what would be trained, on what, and for how long; train nothing.
         skip_missing: Run what can be run although data is missing. Cells that were selected are run anyhow.
-        recipe: "paper" or "finetune".
-        epochs, batch_size, lr: Override the recipe.
-        sampling: "shuffle": each image once; "balanced": real and fake alike. Default: the recipe's; but
-            balanced where the protocol is not the paper's, which has as many real as fake images.
-        steps_per_epoch: Batches of an epoch. Default: every image once.
-        image_size: Side of the input in pixels. Default: each network's own (256; F3-Net 299).
-        frames: Crops of a video that are validated and tested on, at most. Default: all.
-        pretrained: Start from ImageNet weights where there are any; the paper starts from scratch.
-        precision: "32-true", "bf16-mixed" or "16-mixed".
-        split_seed: Seed of what the protocol draws; the same for all seeds of the training.
-        fractions: For "identity": of train, val and test.
-        bootstrap: Resamplings of the test videos for the intervals; 0 for none.
-        accelerator: As in `lightning.pytorch.Trainer`.
-        workers: Loader processes; they do not change the result.
 
     Returns:
         The table: the printed figures, ours, the difference and the interval; with `dry_run` the plan. The
@@ -97,7 +63,7 @@ def reproduce(
     Example:
         >>> reproduce("complexity").rows[0].network  # doctest: +SKIP
         'ResNet26'
-        >>> reproduce("table3", data="prepared", protocol="official")  # doctest: +SKIP
+        >>> reproduce("table3", ReproduceOptions(protocol="official"), data="prepared")  # doctest: +SKIP
     """
     if table == "complexity":
         return complexity_table()
@@ -105,30 +71,19 @@ def reproduce(
         raise ValueError(f"unknown table {table!r}; there are {', '.join(TABLES)}")
     if data is None:
         raise ValueError(f"{table} needs --data, a folder that holds the prepared folders by name")
-    if frames is not None and frames < 1:
-        raise ValueError(f"frames must be at least 1, got {frames}")
-    if sampling is None and protocol != "paper":
-        sampling = "balanced"
-    budget = Budget(
-        Recipe.named(
-            recipe, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size, sampling=sampling
-        ),
-        steps_per_epoch,
-        precision,
-        pretrained,
-    )
-    prepared = Prepared(Path(data), protocol, split_seed, frames, fractions)
-    plan = make_plan(load_table(table), prepared, budget, _seeds(seeds), _words(cells))
+    prepared = Prepared(Path(data), options.protocol, options.split_seed, options.frames, options.fractions)
+    plan = make_plan(load_table(table), prepared, options.budget(), options.seed_numbers, _words(cells))
     if dry_run:
         done = {(t.folder, s) for t in plan.trainings for s in plan.seeds if is_trained(t, s, Path(out))}
-        return estimate(replace(plan, finished=frozenset(done)), device_of(accelerator))
+        return estimate(replace(plan, finished=frozenset(done)), device_of(options.accelerator))
     if plan.problems and not (skip_missing or cells):
         listed = "; ".join(f"({n}) {problem}" for n, problem in enumerate(plan.problems, start=1))
         raise DataError(
             f"{table}: data is missing in {data}, and nothing was trained. skip_missing (--skip-missing) "
             f"runs what can be run. Missing: {listed}"
         )
-    return _run(plan, Path(out), bootstrap=bootstrap, accelerator=accelerator, workers=workers)
+    machine = {name: getattr(options, name) for name in ("bootstrap", "accelerator", "workers")}
+    return _run(plan, Path(out), **machine)
 
 
 def _run(plan: Plan, out: Path, **options: Any) -> TableResult:
@@ -180,13 +135,3 @@ def as_table(plan: Plan, runs: Runs, failures: dict[Key, str]) -> TableResult:
 def _words(cells: str | Sequence[str] | None) -> tuple[str, ...]:
     words = cells.split(",") if isinstance(cells, str) else cells or ()
     return tuple(word.strip() for word in words)
-
-
-def _seeds(seeds: str | Sequence[int]) -> tuple[int, ...]:
-    try:
-        found = tuple(int(seed) for seed in (seeds.split(",") if isinstance(seeds, str) else seeds))
-    except ValueError:
-        raise ValueError(f"seeds must be whole numbers separated by commas, got {seeds!r}") from None
-    if not found or len(set(found)) < len(found):
-        raise ValueError(f"seeds must be given, each once; got {seeds!r}")
-    return found

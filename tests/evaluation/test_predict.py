@@ -13,7 +13,7 @@ from sficonv.cli.app import main
 from sficonv.datasets.manifest import write_manifest
 from sficonv.errors import DataError
 from sficonv.evaluation import evaluate, predict_with
-from sficonv.evaluation.scoring import load_predictor
+from sficonv.evaluation.predict import load_predictor
 
 BRIGHTNESS = """
 from PIL import Image

@@ -16,8 +16,8 @@ from sficonv.estimate import Estimate
 from sficonv.evaluation.bootstrap import intervals
 from sficonv.evaluation.metrics import METRICS, THRESHOLD, at_threshold, compute_metrics
 from sficonv.evaluation.result import EvaluationResult
-from sficonv.evaluation.score_table import ScoreTable, table_in_memory
-from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, collect
+from sficonv.evaluation.score_table import ROW_KEYS, ScoreTable, table_in_memory
+from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, collect, first_paths
 from sficonv.evaluation.sources import Pooled, pooled
 from sficonv.version import __version__
 
@@ -50,7 +50,7 @@ def judge(
         threshold: Report the error rates at this threshold too, beside those at 0.5.
 
     Raises:
-        DataError: If no row can be judged, a score is unusable, or a video has two labels.
+        DataError: If no row can be judged, a score is unusable, a crop has two scores, or a video two labels.
 
     Example:
         >>> rows = pd.DataFrame({"label": [0, 1], "p_fake": [0.2, 0.7], "video_id": ["a", "b"]})
@@ -59,6 +59,7 @@ def judge(
     """
     table = table_in_memory(scored, data) if isinstance(scored, pd.DataFrame) else scored
     frames, left_out = collect(table)
+    _refuse_two_scores(frames, table)
     warnings = exclusions(table, left_out)
     if not len(frames):
         raise DataError(f"{data}: nothing to judge ({'; '.join(warnings) or 'no rows'})")
@@ -110,6 +111,20 @@ def judge(
         notes=notes,
         provenance={"versions": versions, "bootstrap": bootstrap, "seed": seed},
     )
+
+
+def _refuse_two_scores(frames: Scores, table: ScoreTable) -> None:
+    """A crop that stands in the table twice counts once; with two scores nobody knows with which."""
+    ordered = np.sort(frames.key)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(twice):
+        keys = [name for name in ROW_KEYS if name in table.columns]
+        apart = " and ".join(name for name in ROW_KEYS if name not in keys)
+        named = some(first_paths(table, twice[:3], keys))
+        raise DataError(
+            f"{table.name}: {len(twice)} crops have several scores: {named}; keep one of each"
+            + (f", or if they are different crops, tell them apart by a column {apart}" if apart else "")
+        )
 
 
 def _pooled(levels: dict[Level, Scores], notes: list[str]) -> list[Pooled]:

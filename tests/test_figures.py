@@ -1,0 +1,80 @@
+"""What README, results page and model card say of the shipped detector is the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sficonv.models.checkpoint import read_card
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = "shipped: written by benchmarks/publish_detector.py", "end of shipped"
+ALARMS = "false alarms: written by benchmarks/publish_detector.py", "end of false alarms"
+
+
+def rows(document: str, marks: tuple[str, str]) -> dict[str, list[str]]:
+    """The rows of the first table between two marks: name and the other cells."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    start, end = (text.index(f"<!-- {mark} -->") for mark in marks)
+    table: list[list[str]] = []
+    for line in text[start:end].splitlines()[1:]:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif table:
+            break
+    return {cells[0]: cells[1:] for cells in table[2:]}
+
+
+def numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict | list):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from numbers(entry)
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def said_by(cells: list[str], entry: dict[str, Any]) -> list[str]:
+    """The figures of a row that its entry in the card does not hold, to the digits that are shown."""
+    known = list(numbers(entry))
+    strangers = []
+    for text, digits, percent in re.findall(r"(\d+(?:\.(\d+))?)( ?%)?", " ".join(cells)):
+        scale, half = (100 if percent else 1), 0.5 * 10.0 ** -len(digits)
+        if not any(abs(number * scale - float(text)) <= half * (1 + 1e-6) for number in known):
+            strangers.append(text)
+    return strangers
+
+
+@pytest.fixture(scope="module")
+def card() -> dict[str, Any]:
+    return read_card("default")
+
+
+def test_the_readme_shows_rows_of_the_results_page():
+    shown, measured = rows("README.md", SHIPPED), rows("docs/results.md", SHIPPED)
+    assert shown
+    assert {name: measured.get(name) for name in shown} == shown
+
+
+@pytest.mark.parametrize(("marks", "entry"), [(SHIPPED, "metrics"), (ALARMS, "false_alarms")])
+def test_the_results_page_shows_the_figures_of_the_card(card, marks, entry):
+    shown = rows("docs/results.md", marks)
+    assert shown.keys() == card[entry].keys()
+    assert {name: said_by(cells, card[entry][name]) for name, cells in shown.items()} == dict.fromkeys(
+        shown, []
+    )
+
+
+def test_a_wrong_figure_is_found():
+    entry = {"items": 30, "called_fake": 0.1803, "called_fake_95": [0.1268, 0.2492]}
+    assert said_by(["30", "18.0% [12.7%, 24.9%]"], entry) == []
+    assert said_by(["31", "19.0% [12.7%, 24.9%]"], entry) == ["31", "19.0"]
+
+
+def test_what_chose_the_detector_is_said_beside_its_figures():
+    for document in ("README.md", "docs/results.md"):
+        text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
+        assert re.search("chose .{0,20}epoch and .{0,4}calibration.{0,40}too good", text), document
