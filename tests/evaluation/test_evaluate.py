@@ -200,7 +200,7 @@ def test_temperature_of_the_card_is_applied(folder, weights):
 
 def test_a_temperature_that_makes_no_sense_is_refused(folder, weights):
     weights["calibration"] = {"temperature": 0}
-    with pytest.raises(WeightsError, match="calibration makes no sense"):
+    with pytest.raises(WeightsError, match="calibration.temperature must be"):
         evaluate("w", folder)
 
 
@@ -377,7 +377,7 @@ def test_scores_without_video_ids_say_so(tmp_path):
 
 
 def test_repeated_rows_are_left_out_and_counted(tmp_path):
-    path = write_csv(tmp_path / "s.csv", path=list("abbb"), label=[0, 1, 1, 1], p_fake=[0.1, 0.9, 0.9, 0.7])
+    path = write_csv(tmp_path / "s.csv", path=list("abbc"), label=[0, 1, 1, 1], p_fake=[0.1, 0.9, 0.9, 0.7])
     result = evaluate(predictions=path, bootstrap=0)
     assert result.counts["frames"] == 3  # another face of the same frame is not a repetition
     assert "1 rows repeat" in result.warnings[0]

@@ -31,6 +31,11 @@ def test_calibration_error_by_hand():
     assert compute_metrics([1, 0], [1.0, 0.0])["ece"] == pytest.approx(0)
 
 
+def test_fifteen_bins_of_calibration_error():
+    # 0.66 and 0.67 lie on two sides of 10/15: |0.66 - 1| and |0.67 - 0|
+    assert compute_metrics([1, 0], [0.66, 0.67])["ece"] == pytest.approx((0.34 + 0.67) / 2)
+
+
 def test_balanced_accuracy_ignores_the_class_sizes():
     metrics = compute_metrics([1] * 90 + [0] * 10, [0.9] * 90 + [0.9] * 5 + [0.1] * 5)
     assert metrics["acc"] == pytest.approx(0.95)
@@ -71,6 +76,8 @@ def test_a_rate_is_met_exactly():
     labels = [0] * 100 + [1] * 4
     scores = [0.9] + [0.1] * 99 + [0.95, 0.92, 0.5, 0.05]
     assert compute_metrics(labels, scores)["tpr_at_fpr_1e-2"] == 0.75
+    thousand = compute_metrics([0] * 1000 + [1] * 4, [0.9] + [0.1] * 999 + [0.95, 0.92, 0.5, 0.05])
+    assert thousand["tpr_at_fpr_1e-3"] == 0.75
     labels, scores = labels + [0], [*scores, 0.91]  # two of 101
     assert compute_metrics(labels, scores)["tpr_at_fpr_1e-2"] == 0.5
 
