@@ -157,3 +157,9 @@ def test_no_rows_are_nan_with_a_reason():
 def test_unusable_rows_are_named(labels, scores, message):
     with pytest.raises(DataError, match=message):
         compute_metrics(labels, scores)
+
+
+def test_error_rates_without_reals_are_undefined():
+    rates = at_threshold([1, 1], [0.2, 0.9], 0.5)
+    assert rates["tpr"] == 0.5
+    assert all(math.isnan(rates[name]) for name in ("fpr", "fpr_low", "fpr_high", "bacc"))

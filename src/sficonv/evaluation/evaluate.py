@@ -110,7 +110,11 @@ def evaluate(
         result.provenance.update(
             judged.provenance,
             rows_hash=manifest_hash(pd.concat([one.rows for one in folders])),
-            protocol=protocols if len(folders) > 1 else next(iter(protocols.values())),
+            **(
+                {"protocols": protocols}
+                if len(folders) > 1
+                else {"protocol": protocols[str(folders[0].data)]}
+            ),
         )
     else:
         raise ValueError("give either data (a prepared folder) or predictions (a file of scores)")
