@@ -97,8 +97,8 @@ def test_repetitions_and_faults_are_found_across_batches(tmp_path, small_batches
     df = rows()
     scores, left_out = collect(table_in_memory(pd.concat([df, df.iloc[[3]]])))
     assert (left_out.repeated, len(scores)) == (1, 45)
-    with pytest.raises(DataError, match=r"has two scores, .* and 0\.5; leave the one that counts"):
-        collect(table_in_memory(pd.concat([df, df.iloc[[4]].assign(p_fake=0.5)])))
+    with pytest.raises(DataError, match="1 crops have several scores"):
+        judge(table_in_memory(pd.concat([df, df.iloc[[4]].assign(p_fake=0.5)])), bootstrap=0)
     faces = pd.concat([df.assign(face=0), df.iloc[[4]].assign(p_fake=0.5, face=1)])
     assert len(collect(table_in_memory(faces))[0]) == 46  # two faces of one frame are two
     df.to_csv(tmp_path / "scores.csv", index=False)

@@ -250,26 +250,11 @@ def _repeated(scores: Scores) -> NDArray[np.bool_]:
     return repeated
 
 
-def _refuse_two_scores(scores: Scores, left: NDArray[np.bool_], table: ScoreTable) -> None:
-    """One crop counts once: which of two scores is meant, nobody can know."""
-    keys = scores.key[left] if len(scores.key) else scores.key
-    ordered = np.sort(keys)
-    if not len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
-        return
-    rows = np.flatnonzero(left & (scores.key == twice[0]))
-    given = " and ".join(f"{scores.p_fake[row]:g}" for row in rows[:2])
-    raise DataError(
-        f"{table.name}: {_name_of(table, int(rows[1]))} has two scores, {given}; leave the one that counts, "
-        "or tell the faces of one frame apart by the columns frame and face"
-    )
-
-
 def _checked(
     scores: Scores, failed: NDArray[Any], repeated: NDArray[Any], table: ScoreTable, first_error: str
 ) -> tuple[Scores, LeftOut]:
     """The rows that can be judged, with their videos in the order of their names."""
     left = ~failed & ~repeated
-    _refuse_two_scores(scores, left, table)
     where = np.flatnonzero(left) if not left.all() else None
     label = scores.label if where is None else scores.label[where]
     p_fake = scores.p_fake if where is None else scores.p_fake[where]
