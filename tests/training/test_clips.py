@@ -8,7 +8,7 @@ from sficonv.errors import DataError
 from sficonv.evaluation.predict import predict
 from sficonv.models import create_model
 from sficonv.training import train
-from sficonv.training.data import load_training_data, train_loader, training_domains, val_loader
+from sficonv.training.data import load_training_data, train_loader, val_loader
 from sficonv.training.recipes import Recipe
 
 OPTIONS = {"trunk": "mobilenetv1", "frames": 3}
@@ -30,15 +30,16 @@ def test_a_training_item_is_a_track_and_a_validation_item_a_clip(rows):
     assert sorted(seen[seen >= 0].tolist()) == list(range(len(rows.val)))
 
 
-def test_clips_need_tracks(rows):
-    with pytest.raises(DataError, match="neither forgeries made on the fly nor crops in shards have tracks"):
-        train_loader(rows, Recipe.named("paper", self_blend=1.0, image_size=32), frames=3)
-
-
-def test_domains_are_the_methods_of_the_fakes(rows):
-    found = training_domains(rows, Recipe.named("paper"))
-    assert found.tolist() == [-1 if label == 0 else 0 for label in rows.train["label"]]
-    assert training_domains(rows, Recipe.named("paper", self_blend=0.5)) is None
+def test_forgeries_made_during_training_are_no_clips(make_prepared, tmp_path):
+    with pytest.raises((DataError, ValueError), match="self_blend=0"):
+        train(
+            make_prepared(),
+            model="smil",
+            recipe="finetune",
+            model_options=OPTIONS,
+            out=tmp_path / "run",
+            **SMALL,
+        )
 
 
 def test_trains_and_judges_clips(make_prepared, tmp_path):

@@ -60,6 +60,14 @@ def test_the_weighted_loss_does_not_teach_the_weights():
         assert any(g is not None and g.abs().max() > 0 for g in gradients) == taught
 
 
+def test_the_last_batch_of_an_epoch_may_be_one_image():
+    torch.manual_seed(0)
+    model = LTW(nn.Conv2d(3, 4, 1), 4)
+    for label in (0, 1):
+        losses = training_losses(model, torch.randn(1, 3, 8, 8), torch.tensor([label]))
+        assert all(loss.isfinite() for loss in losses.values())
+
+
 def test_real_faces_are_gathered_and_fakes_left_alone():
     model, labels = LTW(nn.Conv2d(3, 2, 1), 2), torch.tensor([0, 1])
     features = torch.tensor([[1.0, 3.0], [9.0, 9.0]])

@@ -129,6 +129,7 @@ class LTW(nn.Module):
         held_out = hold_out(torch.full_like(labels, -1) if domains is None else domains, labels)
         if held_out.all() or not held_out.any():
             held_out = torch.arange(len(labels), device=labels.device) % 2 == 1
+        tested = held_out if held_out.any() else ~held_out  # the only image of a batch is on both sides
         with full_precision(x):  # a gradient of a gradient needs its digits
             maps = self.trunk(x[~held_out])
             features = maps.mean((2, 3))
@@ -141,10 +142,10 @@ class LTW(nn.Module):
             gradients = torch.autograd.grad(weighted, list(detector.values()), create_graph=True)
             steps = zip(detector.items(), gradients, strict=True)
             stepped = {name: p - STEP * gradient for (name, p), gradient in steps}
-            after = functional_call(self, stepped, (x[held_out],))
+            after = functional_call(self, stepped, (x[tested],))
             return {
                 "weighted": (weights.detach() * each).mean(),
-                "held_out": F.cross_entropy(after, labels[held_out], label_smoothing=label_smoothing),
+                "held_out": F.cross_entropy(after, labels[tested], label_smoothing=label_smoothing),
                 "compactness": COMPACT * self.compactness(features, labels[~held_out]),
             }
 
