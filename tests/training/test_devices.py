@@ -100,20 +100,16 @@ def judged(out: Path, data: Path) -> dict[str, float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("recipe", ["paper", "finetune"])
-def test_two_processes_train_as_one_with_twice_the_batch(
-    make_prepared: Make, tmp_path: Path, recipe: str
-) -> None:
+def test_two_processes_train_as_one_with_twice_the_batch(make_prepared: Make, tmp_path: Path) -> None:
     data = make_prepared(
         frames=5
     )  # 20 rows to train on and to validate on, batches of 2 x 4 and 8: some short
-    plan = ["--recipe", recipe]
-    one = start(ALONE, data, tmp_path / "one", *plan, "--batch-size", "8", "--devices", "1")
+    one = start(ALONE, data, tmp_path / "one", "--batch-size", "8", "--devices", "1")
     for name, command, more in (
         ("torchrun", torchrun(2), []),
         ("lightning", ALONE, ["--devices", "2"]),
     ):
-        two = start(command, data, tmp_path / name, *plan, "--batch-size", "4", *more)
+        two = start(command, data, tmp_path / name, "--batch-size", "4", *more)
         assert two["card"]["training"]["speed"]["devices"] == 2
         assert two["card"]["metrics"] == pytest.approx(one["card"]["metrics"], rel=1e-5)
         assert_same_run(tmp_path / "one", tmp_path / name)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -65,6 +66,24 @@ def test_the_card_says_how_long_the_device_waited(
     assert waiting["waiting_for_data"] > 0.5
     one_step = run(data, "one", batch_size=8, epochs=1).card["training"]["speed"]
     assert one_step["samples_per_second"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_compiled_model_trains_as_the_model_does(
+    run: Callable[..., TrainResult], make_prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)  # its draws would be others
+    data = make_prepared()
+    plain, compiled = run(data, "plain"), run(data, "compiled", compile=True)
+    pd.testing.assert_frame_equal(plain.history, compiled.history, rtol=1e-3)
+    assert load_file(plain.weights).keys() == load_file(compiled.weights).keys()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(run: Callable[..., TrainResult], make_prepared: Make) -> None:
+    with pytest.raises(ValueError, match="accelerator 'gpu' with devices 1 cannot be used here"):
+        run(make_prepared(), accelerator="gpu")
 
 
 def test_tensorboard_holds_the_history(
