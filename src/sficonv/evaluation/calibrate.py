@@ -119,9 +119,9 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
     """Fit the calibration and the uncertain band to validation scores of one or many sources.
 
     Temperature and shift are fitted to crops, each source weighing alike within a label, and each method
-    within a source. Band and threshold go by the mean score of each video, as `evaluate` has it: above the
-    band lies at most the wanted share of the real videos of the worst source, below it at most 10 % of the
-    fakes (sources and methods weighing alike). It always covers 0.45 to 0.55.
+    within a source. Above the band lies at most the wanted share of the real videos of the worst source, by
+    their mean scores, and of its single crops too: a photograph has no mean to rely on. Below it lie at most
+    10 % of the fake videos (sources and methods weighing alike). It always covers 0.45 to 0.55.
 
     Args:
         scored: Uncalibrated scores as `predict` gives them (`label`, `p_fake`, `video_id`, ...). The column
@@ -153,8 +153,12 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
         )
     fitted = fit_platt(crops.label, crops.p_fake, balanced(items_of(crops)))
     fit = Calibration(round(fitted[0], 4), round(fitted[1], 4))  # as it will stand in the card
-    videos = items_of(replace(crops, p_fake=calibrated(crops.p_fake, fit)).per_video())
-    lowest, decides = worst_source_threshold(videos, false_alarm_rate)
+    scores = replace(crops, p_fake=calibrated(crops.p_fake, fit))
+    videos = items_of(scores.per_video())
+    # a photograph is judged by a single crop, which is less sure than the mean of a video's
+    lowest, decides = max(
+        worst_source_threshold(items, false_alarm_rate) for items in (videos, items_of(scores))
+    )
     threshold = max(_above(lowest), NARROWEST[1])
     low = min(_below(_missed(videos)), NARROWEST[0])
     reals, fakes = verdicts(videos, threshold, low)

@@ -1,0 +1,64 @@
+"""Why the shipped weights are the ones that are shipped: two trainings by the same rule, side by side.
+
+    python benchmarks/detector_candidates.py
+
+Reads the scores that `publish_detector.py` measured (`measured/default_detector.csv`) and those of a longer
+training by `default_detector.py` (`measured/longer_training.csv`), and writes the comparison into
+docs/results.md. The choice goes by validation rows that neither was trained on; the test rows stand beside
+it and choose nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from document import write_between
+from sficonv.evaluation import compute_metrics, frame_to_video
+from sficonv.evaluation.score_table import table_in_memory
+from sficonv.evaluation.scores import collect
+from sficonv.evaluation.sources import pooled
+
+MEASURED = Path(__file__).parent / "measured"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+MARKS = "<!-- candidates: written by benchmarks/detector_candidates.py -->", "<!-- end of candidates -->"
+CANDIDATES = {"3,601 steps (shipped)": "default_detector.csv", "7,107 steps": "longer_training.csv"}
+CHOOSES = ["ffpp c23", "ffpp c40", "celeba"]  # validation rows
+BESIDE = ["celebdf", "ffpptest", "lfw"]  # test rows
+
+
+def figures(rows: pd.DataFrame) -> dict[str, str]:
+    """AUC of each source with both labels, and what one threshold for all catches."""
+    out = {}
+    for source, part in rows.groupby("source"):
+        if part["label"].nunique() == 2:
+            videos = frame_to_video(part)
+            out[f"{source}, video AUC"] = f"{compute_metrics(videos['label'], videos['p_fake']).auc:.3f}"
+    found = pooled(collect(table_in_memory(rows.assign(dataset=rows["source"]), "scores"))[0], level="frame")
+    out["pooled AUC, crops"] = f"{found.auc:.3f}"
+    for source, share in found.caught.items():
+        out[f"{source}, crops caught"] = f"{share:.0%}"
+    return out
+
+
+def main() -> None:
+    columns: dict[str, dict[str, str]] = {}
+    for name, file in CANDIDATES.items():
+        rows = pd.read_csv(MEASURED / file, keep_default_na=False)
+        val = rows[(rows["split"] == "val") & rows["source"].isin(CHOOSES)]
+        test = rows[(rows["split"] == "test") & rows["source"].isin(BESIDE)]
+        columns[name] = {f"validation: {k}": v for k, v in figures(val).items()}
+        columns[name] |= {f"test: {k}": v for k, v in figures(test).items()}
+    table = pd.DataFrame(columns)
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(row) + " |"
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    write_between(PAGE, MARKS, lines)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
