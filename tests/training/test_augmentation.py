@@ -45,3 +45,9 @@ def test_only_mirrored_and_moved_a_little_where_nothing_is_asked_for(faces: torc
 def test_pixels_are_whole_numbers_in_range(faces: torch.Tensor) -> None:
     for x in PairAugmentation()(faces, faces.flip(0), faces[:, :1] * 0, Draw(2, "cpu"))[:2]:
         assert torch.equal(x, x.round()) and float(x.min()) >= 0 and float(x.max()) <= 255
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_any_number_of_pairs(faces: torch.Tensor, count: int) -> None:
+    real, fake, mask = PairAugmentation()(faces[:count], faces[:count], faces[:count, :1] * 0, Draw(1, "cpu"))
+    assert real.shape == fake.shape == (count, 3, 128, 128) and mask.shape == (count, 1, 128, 128)

@@ -98,8 +98,10 @@ class PairAugmentation:
         both = self._codec(both, draw, count)
 
         pairs = torch.cat([both[:count], both[count:]], 1)
-        back, most = grow_matrix(share), round(0.7 * count)
-        pairs = torch.cat([warp(pairs[:most], back[:most]), warp(pairs[most:], back[most:], mode="bicubic")])
+        back = grow_matrix(share)
+        kinds = zip(draw.parts(count, (0.7, 0.3)), ("bilinear", "bicubic"), strict=True)
+        grown = [warp(pairs[part], back[part], mode=mode) for part, mode in kinds if part.stop > part.start]
+        pairs = torch.cat(grown)
         pairs = pairs.round().clamp(0, 255)
         return pairs[:, :3], pairs[:, 3:], warp(mask, geometry, outside="zeros")
 
