@@ -22,13 +22,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 from skimage.data import astronaut
 
 from document import write_between
 from sficonv import compare_attention, prepare, train
 from sficonv.datasets.manifest import read_manifest, write_manifest
-from sficonv.faces.blending import shift_statistics
+from sficonv.faces.forging import shift_statistics
+from sficonv.media.batches import Draw
 
 MARKS = ("<!-- attention: written by benchmarks/attention.py -->", "<!-- end of attention -->")
 PAIRS = {  # vanilla, SFIC, whether they start from ImageNet weights
@@ -115,7 +117,9 @@ def draw_example(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     for number in range(16):
         left, top = rng.integers(0, 60, 2)
-        cut = shift_statistics(astronaut()[top : top + 400, left : left + 440], rng)
+        window = torch.from_numpy(astronaut()[top : top + 400, left : left + 440].copy())
+        changed = shift_statistics(window.permute(2, 0, 1)[None].float(), Draw(number, "cpu"))
+        cut = changed[0].round().permute(1, 2, 0).to(torch.uint8).numpy()
         Image.fromarray(cut[:, ::-1] if number % 2 else cut).save(photos / f"{number:02}.png")
     prepare(photos, faces, label=0, split="test", workers=0)
     out = args.out / "example"
