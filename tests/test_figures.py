@@ -77,4 +77,4 @@ def test_a_wrong_figure_is_found():
 def test_what_chose_the_detector_is_said_beside_its_figures():
     for document in ("README.md", "docs/results.md"):
         text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
-        assert re.search("chose .{0,20}epoch and .{0,4}calibration.{0,40}too good", text), document
+        assert re.search("chose .{0,20}weights and .{0,4}calibration.{0,40}too good", text), document
