@@ -237,7 +237,7 @@ def _check_values(df: pd.DataFrame, file: Path) -> None:
             f"{file}: paths occur twice: {some(df.loc[df['path'].duplicated(), 'path'].tolist())}"
         )
     for column in ("path", "mask"):  # both name files that are opened
-        texts = df[column].fillna("").astype(str) if column in df else []
+        texts: list[str] = df[column].fillna("").astype(str).tolist() if column in df else []
         outside = [p for p in texts if p.startswith("/") or "\\" in p or ".." in p.split("/")]
         if outside:
             raise DataError(
