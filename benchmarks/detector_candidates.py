@@ -1,11 +1,11 @@
-"""Why the shipped weights are the ones that are shipped: two trainings by the same rule, side by side.
+"""Two trainings of the default detector side by side.
 
     python benchmarks/detector_candidates.py
 
 Reads the scores that `publish_detector.py` measured (`measured/default_detector.csv`) and those of a longer
 training by `default_detector.py` (`measured/longer_training.csv`), and writes the comparison into
-docs/results.md. The choice goes by validation rows that neither was trained on; the test rows stand beside
-it and choose nothing.
+docs/results.md: validation rows that neither was trained on, and test rows beside
+them.
 """
 
 from __future__ import annotations
