@@ -1,10 +1,10 @@
 """How the service bears many people at once, and files made to break it. Writes docs/service.md.
 
-    python benchmarks/service_load.py --seconds 120 --clients 50 --mutants 500
+    python benchmarks/service_load.py --seconds 120 --clients 50 --stalled 8 --mutants 500
 
-`--clients` upload good and bad files at the same time for `--seconds`; then `--mutants` damaged images and
-videos are sent. Counted are answers by status, jobs that were accepted but never ended, and the memory of the
-service with all its processes.
+`--clients` upload good and bad files at the same time for `--seconds`, of which `--stalled` begin uploads and
+send nothing more; then `--mutants` damaged images and videos are sent. Counted are answers by status, jobs
+that were accepted but never ended, and the memory of the service with all its processes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sficonv.detect.demo import write_video
 DOCUMENT = Path(__file__).parents[1] / "docs" / "service.md"
 MARKS = ("<!-- load: written by benchmarks/service_load.py -->", "<!-- end of load -->")
 ENDED = ("done", "failed", "cancelled")
+SOUND = ("photo.jpg", "clip.mp4")
 MUTANTS_AT_ONCE = 8
 
 
@@ -44,14 +45,18 @@ class Outcome:
     """What a run saw."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    to_sound: Counter[int] = field(default_factory=Counter)  # those to files that are not damaged
+    to_stalled: Counter[int] = field(default_factory=Counter)
     reasonless: int = 0
     jobs: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, answer: httpx.Response, seconds: float) -> None:
+    def note(self, answer: httpx.Response, seconds: float, name: str = "") -> None:
         with self.lock:
             self.statuses[answer.status_code] += 1
+            if name in SOUND:
+                self.to_sound[answer.status_code] += 1
             self.waits.append(seconds)
             if answer.status_code >= 400 and not answer.json().get("detail"):
                 self.reasonless += 1
@@ -113,8 +118,23 @@ def memory(pid: int) -> float:
     return total
 
 
-def load(url: str, files: dict[str, bytes], clients: int, seconds: float) -> Outcome:
-    """`clients` threads send one file after the other."""
+def stall(url: str) -> int | None:
+    """Begin an upload, send nothing more, and give the status of the answer, if one ever comes."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
+        connection.sendall(
+            f"POST /api/scan HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n"
+            "Content-Type: multipart/form-data; boundary=limit\r\n\r\n"
+            '--limit\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'.encode()
+        )
+        try:
+            return int(connection.recv(64).split()[1])
+        except (TimeoutError, IndexError):
+            return None
+
+
+def load(url: str, files: dict[str, bytes], clients: int, stalled: int, seconds: float) -> Outcome:
+    """`clients` threads send one file after the other, `stalled` of them none to its end."""
     outcome = Outcome()
     until = time.monotonic() + seconds
 
@@ -126,12 +146,20 @@ def load(url: str, files: dict[str, bytes], clients: int, seconds: float) -> Out
                 path = "/api/jobs" if rng.random() < 0.2 else "/api/scan"
                 begun = time.monotonic()
                 answer = session.post(url + path, files={"file": (name, files[name])})
-                outcome.note(answer, time.monotonic() - begun)
+                outcome.note(answer, time.monotonic() - begun, name)
                 if answer.status_code == 429:
                     time.sleep(float(answer.headers["retry-after"]))
 
+    def stalling(number: int) -> None:
+        while time.monotonic() < until:
+            status = stall(url)
+            with outcome.lock:
+                outcome.to_stalled[status or 0] += 1
+
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(client, range(clients)))
+        running = [pool.submit(stalling if n < stalled else client, n) for n in range(clients)]
+        for future in running:
+            future.result()
     return outcome
 
 
@@ -176,6 +204,18 @@ def unfinished(url: str, jobs: list[str], seconds: float = 1200) -> int:
     return len(left)
 
 
+def end(process: subprocess.Popen[bytes], url: str, stalled: int) -> float:
+    """Seconds from SIGTERM to the end of the service while uploads stall."""
+    with ThreadPoolExecutor(max(1, stalled)) as pool:
+        for _ in range(stalled):
+            pool.submit(stall, url)
+        time.sleep(1)
+        begun = time.monotonic()
+        process.terminate()
+        process.wait(120)
+        return time.monotonic() - begun
+
+
 def main() -> None:
     """Run both and write the document."""
     parser = argparse.ArgumentParser(
@@ -183,6 +223,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--stalled", type=int, default=8, help="clients that stall")
     parser.add_argument("--mutants", type=int, default=500)
     parser.add_argument("--note", default="", help="a sentence on the machine, printed above the table")
     given = parser.parse_args()
@@ -200,7 +241,7 @@ def main() -> None:
         watcher.start()
         try:
             begun = time.monotonic()
-            loaded = load(url, files, given.clients, given.seconds)
+            loaded = load(url, files, given.clients, given.stalled, given.seconds)
             lost = unfinished(url, loaded.jobs)
             print(f"load: {time.monotonic() - begun:.0f} s", _counts(loaded.statuses), flush=True)
             fuzzed = fuzz(url, files, given.mutants)
@@ -210,11 +251,14 @@ def main() -> None:
         finally:
             stop.set()
             watcher.join()
-            process.terminate()
-            process.wait(60)
+            ending = end(process, url, given.stalled)
     rows = [
-        ("clients at the same time", given.clients), ("seconds", f"{given.seconds:.0f}"),
+        ("clients at the same time", given.clients),
+        ("of which stall in the middle of an upload", given.stalled),
+        ("seconds", f"{given.seconds:.0f}"),
         ("answers", sum(loaded.statuses.values())), ("by status", _counts(loaded.statuses)),
+        ("by status, files that are not damaged", _counts(loaded.to_sound)),
+        ("by status, stalled uploads (0: none came)", _counts(loaded.to_stalled)),
         ("answers 5xx", sum(n for s, n in loaded.statuses.items() if s >= 500)),
         ("refusals without a reason", loaded.reasonless),
         ("jobs accepted / lost", f"{len(loaded.jobs)} / {lost}"),
@@ -225,6 +269,7 @@ def main() -> None:
         ("answers 5xx to them", sum(n for s, n in fuzzed.statuses.items() if s >= 500)),
         ("jobs of them accepted / lost", f"{len(fuzzed.jobs)} / {lost_mutants}"),
         ("the service still answers", "yes" if alive else "NO"),
+        ("from SIGTERM, with as many stalled uploads, to its end", f"{ending:.1f} s"),
     ]  # fmt: skip
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     when = time.strftime("%Y-%m-%d", time.gmtime())

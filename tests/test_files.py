@@ -10,6 +10,17 @@ from sficonv.files import atomic_file, naming
 from sficonv.models import create_model, save_weights
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_file_gets_the_rights_that_the_user_gives_new_files(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_file(tmp_path / "report.html") as temporary:
+            temporary.write_text("whole")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == mode
+
+
 def test_a_full_disk_leaves_the_file_that_was_there(tiny_disk: Path) -> None:
     file = tiny_disk / "weights.json"
     file.write_text("whole")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +21,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path: The file to write or to replace; its folder exists.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with atomic_file(Path(folder) / "notes.txt") as temporary:
         ...         _ = temporary.write_text("whole")
         ...     print((Path(folder) / "notes.txt").read_text())
         whole
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.touch(exist_ok=False)  # with the rights that any new file of this process gets
     try:
         with naming(path):
             yield temporary
-            temporary.chmod(0o644)
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)

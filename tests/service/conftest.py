@@ -18,10 +18,13 @@ from skimage.data import astronaut
 from sficonv.detect.demo import write_video
 
 _RUN = """
-import sys, json
-from sficonv.service.command import serve
+import json, sys
+from pathlib import Path
+from sficonv.service.command import run
+from sficonv.service.settings import Settings
 if __name__ == "__main__":
-    serve(**json.loads(sys.argv[1]))
+    options = json.loads(sys.argv[1])
+    run(Settings(Path(options.pop("folder")), **options))
 """
 
 
@@ -43,7 +46,7 @@ class Service:
             self.url + path, files={"file": (name or "upload", content)}, data=data, timeout=120
         )
 
-    def wait(self, id, seconds=90):
+    def wait(self, id, seconds=600):
         """The job once it has ended."""
         until = time.monotonic() + seconds
         while (job := self.get(f"/api/jobs/{id}").json())["state"] in ("waiting", "running"):
@@ -71,7 +74,7 @@ def running(folder, **options):
         )
     service = Service(f"http://127.0.0.1:{port}", process, folder, log)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 900
         while True:
             assert process.poll() is None and time.monotonic() < until, log.read_text()
             try:
@@ -84,7 +87,7 @@ def running(folder, **options):
         process.send_signal(signal.SIGINT)
         try:
             process.wait(20)
-        except subprocess.TimeoutExpired:
+        finally:
             process.kill()
 
 
@@ -92,7 +95,11 @@ def running(folder, **options):
 def service(tmp_path_factory):
     """One service for the tests that do not need limits of their own."""
     with running(
-        tmp_path_factory.mktemp("service") / "jobs", max_upload_mb=2, max_duration=20.0, time_limit=120.0
+        tmp_path_factory.mktemp("service") / "jobs",
+        max_upload=2_000_000,
+        upload_pause=3.0,
+        max_duration=20.0,
+        time_limit=900.0,
     ) as found:
         yield found
 

@@ -104,19 +104,6 @@ def test_a_file_that_is_no_image_is_explained(page, tmp_path):
     assert page.locator("#problem b").count() == 0
 
 
-def test_by_keyboard_and_for_screen_readers(page, photo):
-    for _ in range(2):
-        page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "file"
-    assert page.locator("main").count() == 1
-    assert page.locator("[role=status]").count() == 1
-    assert page.evaluate("document.documentElement.lang") == "en"
-    hand_in(page, photo)
-    sync_api.expect(page.locator("#answer")).to_be_focused(timeout=60_000)
-    unnamed = page.locator("img:not([alt]), svg[role=img]:not([aria-label]), button:empty, input:not([id])")
-    assert unnamed.count() == 0
-
-
 def test_the_report_prints_to_a_pdf(browser, service, photo, tmp_path):
     job = service.wait(service.send("/api/jobs", photo, name="photo.jpg").json()["id"])
     (tmp_path / "report.html").write_text(service.get(f"/api/jobs/{job['id']}/report").text)
@@ -126,18 +113,88 @@ def test_the_report_prints_to_a_pdf(browser, service, photo, tmp_path):
     page.close()
 
 
-def test_light_and_dark(browser, service, photo):
-    service.wait(service.send("/api/jobs", photo, name="photo.jpg").json()["id"])
-    colours = {}
-    for scheme in ("light", "dark"):
-        page = browser.new_page(color_scheme=scheme, viewport={"width": 420, "height": 900})
-        page.goto(service.url)
-        page.get_by_role("button", name="Show photo.jpg").first.click()
-        sync_api.expect(page.locator("#answer h2")).to_have_text("photo.jpg")
-        colours[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.close()
-    assert colours["light"] != colours["dark"]
+SCREENS = {"phone": (390, 844), "desktop": (1280, 900)}
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+
+
+def violations(page):
+    """What axe-core finds on the page that keeps people out."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run()")["violations"]
+    return [
+        f"{v['id']}: {v['help']}: {[node['html'] for node in v['nodes'][:3]]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def tab_to(page, selector):
+    """Press Tab until the focus is there, as somebody without a mouse does."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be reached by keyboard")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_walk_without_a_mouse(browser, service, photo, clip, tmp_path, screen, scheme):
+    service.wait(service.send("/api/jobs", clip, name="clip.mp4").json()["id"])
+    width, height = SCREENS[screen]
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": height})
+    page.on("filechooser", lambda chooser: None)  # from now on, not only when one is expected
+    page.goto(service.url)
+    sync_api.expect(page.locator("#service")).to_contain_text("Detector:")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 380) == (scheme == "dark")
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+    tab_to(page, ".skip")
+    tab_to(page, "#file")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photo)
+    answer = page.locator("#answer")
+    sync_api.expect(answer.locator("h2")).to_have_text("photo.jpg", timeout=60_000)
+    sync_api.expect(answer).to_be_focused()
+    sync_api.expect(answer.locator(".weakness")).to_contain_text("Known weakness")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    tab_to(page, "#answer button")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    download.value.save_as(tmp_path / "report.html")
+
+    tab_to(page, "button[aria-label='Show clip.mp4']")
+    page.keyboard.press("Enter")
+    sync_api.expect(answer.locator("h2")).to_have_text("clip.mp4")
+    sync_api.expect(answer).to_be_focused()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    screenshot(page, f"page-{screen}-{scheme}.png")
+
+    before = page.locator("#history li").count()
+    tab_to(page, "button[aria-label='Delete photo.jpg']")
+    page.keyboard.press("Enter")
+    sync_api.expect(page.locator("#history li")).to_have_count(before - 1)
+
+    page.keyboard.press("Shift+Tab")
+    page.reload()
+    tab_to(page, "summary")
+    page.keyboard.press("Enter")
+    tab_to(page, "#every")
+    page.keyboard.type("1")
+    (tmp_path / "notes.jpg").write_text("just text")
+    page.set_input_files("#file", tmp_path / "notes.jpg")
+    sync_api.expect(page.locator("#problem")).to_contain_text("notes.jpg: the file is text")
+    assert violations(page) == []
+
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.locator("h1").count() == 1
+    assert violations(page) == []
+    page.close()
 
 
 def test_the_documentation_of_the_interface(page, service):

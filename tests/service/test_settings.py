@@ -17,14 +17,20 @@ from sficonv.service.settings import Settings
     ],
 )
 def test_loopback(host, own):
-    assert Settings(Path("x"), host=host).on_loopback is own
+    assert Settings(Path("x"), host=host, allowed_hosts=("box.example",)).on_loopback is own
 
 
 def test_hosts():
     assert "evil.example" not in Settings(Path("x")).hosts
     assert "box.example" in Settings(Path("x"), allowed_hosts=("box.example",)).hosts
-    assert Settings(Path("x"), host="0.0.0.0").hosts == ["*"]
-    assert "*" not in Settings(Path("x"), host="0.0.0.0", allowed_hosts=("box.example",)).hosts
+    open_to_all = Settings(Path("x"), host="0.0.0.0", allowed_hosts=("box.example",))
+    assert open_to_all.hosts == ["127.0.0.1", "localhost", "[::1]", "box.example"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_a_service_on_all_addresses_must_be_told_its_names(host):
+    with pytest.raises(ValueError, match="--allowed-hosts"):
+        Settings(Path("x"), host=host)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
+import pickle
+import sqlite3
 import time
 
 import pytest
 
-from sficonv.service.store import JobStore
+from sficonv.service.store import JobStore, StoreError, Trouble
 
 
 @pytest.fixture
 def store(tmp_path):
-    return JobStore(tmp_path / "jobs.sqlite")
+    store = JobStore(tmp_path / "jobs.sqlite")
+    store.prepare()
+    return store
 
 
 def answer(verdict="real", p_fake=0.1):
@@ -58,4 +62,40 @@ def test_lists(store):
 
 def test_it_survives(store):
     store.add("a", "a", "image", 1, {})
+    JobStore(store.file).prepare()
     assert JobStore(store.file).get("a").state == "waiting"
+
+
+@pytest.mark.parametrize("schema", [None, "CREATE TABLE jobs (other TEXT)"], ids=["text", "other schema"])
+def test_a_file_that_is_no_list_of_jobs_is_set_aside(tmp_path, schema):
+    file = tmp_path / "jobs.sqlite"
+    if schema is None:
+        file.write_text("this is no database " * 100)
+    else:
+        with sqlite3.connect(file) as database:
+            database.execute(schema)
+        database.close()
+    content = file.read_bytes()
+    store = JobStore(file)
+    with pytest.raises(StoreError) as caught:
+        store.newest(1)
+    assert caught.value.trouble is Trouble.LOST
+    store.prepare()
+    assert store.newest(1) == []
+    (aside,) = tmp_path.glob("jobs-damaged-*.sqlite")
+    assert aside.read_bytes() == content
+
+
+def test_a_locked_database_is_called_busy(store):
+    with sqlite3.connect(store.file) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError) as caught:
+            JobStore(store.file, patience=0.1).add("a", "a", "image", 1, {})
+    other.close()
+    assert caught.value.trouble is Trouble.BUSY
+    from_a_worker = pickle.loads(pickle.dumps(caught.value))
+    assert (str(from_a_worker), from_a_worker.trouble) == (str(caught.value), Trouble.BUSY)
+
+
+def test_other_users_cannot_read_it(store):
+    assert not store.file.stat().st_mode & 0o077

@@ -201,11 +201,13 @@ def _check_limits(info: VideoInfo, options: ScanOptions) -> None:
     if info.width * info.height > options.max_pixels:
         raise MediaError(
             f"{info.path}: {info.width} x {info.height} pixels is more than the limit of "
-            f"{options.max_pixels:,}; raise max_pixels, or make it smaller"
+            f"{options.max_pixels:,}; make it smaller, or raise max_pixels "
+            "(scan --max-pixels, serve --max-megapixels)"
         )
     if options.max_duration is not None and info.duration > options.max_duration:
         raise MediaError(
-            f"{info.path}: {info.duration:.0f} s is longer than the limit of {options.max_duration:.0f} s"
+            f"{info.path}: {info.duration:.0f} s is longer than the limit of {options.max_duration:.0f} s "
+            "(--max-duration)"
         )
     if info.duration and options.start >= info.duration:
         raise MediaError(

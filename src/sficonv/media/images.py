@@ -166,7 +166,8 @@ def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     """
     if width * height > max_pixels:
         raise MediaError(
-            f"{path}: {width} x {height} pixels is more than the limit of {max_pixels:,}; make it smaller"
+            f"{path}: {width} x {height} pixels is more than the limit of {max_pixels:,}; make it "
+            "smaller, or raise max_pixels (scan --max-pixels, serve --max-megapixels)"
         )
 
 

@@ -6,9 +6,19 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sficonv.errors import SficonvError
+
+if TYPE_CHECKING:
+    import socket
+
+    from sficonv.service.settings import Settings
+
+SHUTDOWN = 4
+"""Seconds for answers under way when the service is to stop."""
 
 
 def serve(
@@ -22,12 +32,12 @@ def serve(
     token: str | None = None,
     keep_hours: float = 24.0,
     max_upload_mb: int = 500,
-    max_megapixels: int = 40,
+    max_megapixels: int = 64,
     max_duration: float = 3 * 3600.0,
     time_limit: float = 1800.0,
     memory_limit_gb: float = 3.0,
     max_waiting: int = 100,
-    allowed_hosts: Sequence[str] = (),
+    allowed_hosts: Sequence[str] | str = (),
 ) -> None:
     """Start the web page and the REST interface on this machine.
 
@@ -38,10 +48,12 @@ def serve(
     encrypts, set a token, and name the proxy's host in `allowed_hosts`.
 
     Args:
-        host: Address to listen on. Anything but this machine's own gives a warning.
+        host: Address to listen on. Anything but this machine's own gives a warning; 0.0.0.0, all of them,
+            needs `allowed_hosts`.
         port: Port to listen on; 0 for any free one.
-        folder: Where jobs and uploads are kept, so that they survive a restart; by default a folder of this
-            user's in the system's temporary folder.
+        folder: Where jobs and uploads are kept, so that they survive a restart; no other user may read it,
+            and one service uses it at a time. By default a folder of this user's in the system's temporary
+            folder.
         weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
         workers: Processes that work on jobs; one more answers single images.
@@ -51,12 +63,13 @@ def serve(
         keep_hours: Finished jobs are deleted with their files after this time. Uploads are deleted as soon
             as they are judged.
         max_upload_mb: Largest upload, in megabytes.
-        max_megapixels: Largest image or frame, in millions of pixels.
+        max_megapixels: Largest image or frame, in millions of pixels. A phone makes 12 to 50.
         max_duration: Longest video, in seconds.
         time_limit: Seconds after which the work on one file is stopped.
         memory_limit_gb: Gigabytes that the work on one file may take beside the loaded detector.
         max_waiting: Jobs that may wait; more are refused with 429.
-        allowed_hosts: More host names under which browsers may call the service.
+        allowed_hosts: More names or addresses under which the service may be called, with commas between
+            them: `box.example,192.168.1.5`.
 
     Raises:
         SficonvError: If the packages of the `[serve]` extra are missing.
@@ -66,12 +79,6 @@ def serve(
     Example:
         >>> serve(port=8080)  # doctest: +SKIP
     """
-    try:
-        import uvicorn
-
-        from sficonv.service.app import create_app
-    except ModuleNotFoundError as error:
-        raise SficonvError(f"{error.name} is missing: pip install 'sficonv[serve]'") from error
     from sficonv.service.settings import Settings
 
     settings = Settings(
@@ -89,22 +96,63 @@ def serve(
         time_limit=time_limit,
         memory_limit=int(memory_limit_gb * 1e9),
         max_waiting=max_waiting,
-        allowed_hosts=tuple(allowed_hosts),
+        allowed_hosts=tuple(allowed_hosts.split(",") if isinstance(allowed_hosts, str) else allowed_hosts),
     )
+    run(settings)
+
+
+def run(settings: Settings) -> None:
+    """Run the service until it is told to stop.
+
+    Args:
+        settings: All limits and addresses.
+
+    Raises:
+        SficonvError: The packages of the `[serve]` extra are missing, the folder cannot be used, or the
+            address is taken.
+        WeightsError: The weights cannot be used.
+    """
+    try:
+        import uvicorn
+
+        from sficonv.service.app import create_app
+        from sficonv.service.jobs import Jobs
+    except ModuleNotFoundError as error:
+        raise SficonvError(f"{error.name} is missing: pip install 'sficonv[serve]'") from error
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.closing.begin()
+            await super().shutdown(sockets)
+
     if not settings.on_loopback:
         open_to = "everybody who can reach this machine" + ("" if settings.token else ", WITHOUT A TOKEN")
-        print(f"sficonv: WARNING: listening on {host}: open to {open_to}, unencrypted", file=sys.stderr)
-    config = uvicorn.Config(create_app(settings), host=host, port=port, log_level="info", server_header=False)
-    server = uvicorn.Server(config)
-    server.run()
+        print(
+            f"sficonv: WARNING: listening on {settings.host}: open to {open_to}, unencrypted", file=sys.stderr
+        )
+    with Jobs(settings) as jobs:
+        app = create_app(jobs)
+        server = Server(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_level="info",
+                server_header=False,
+                timeout_graceful_shutdown=SHUTDOWN,
+            )
+        )
+        with suppress(KeyboardInterrupt):  # the ordinary way to end it
+            server.run()
     if not server.started:
-        raise SficonvError(f"the service did not start on {host} port {port}; the lines above say why")
+        raise SficonvError(
+            f"the service did not start on {settings.host} port {settings.port}; the lines above say why"
+        )
 
 
 def _default_folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     folder = Path(tempfile.gettempdir()) / f"sficonv-{user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-        raise ValueError(f"{folder} belongs to somebody else; name a folder of your own with --folder")
+    if folder.is_symlink():  # anybody may put one there
+        raise SficonvError(f"{folder} is a link; choose a folder of your own with --folder")
     return folder

@@ -6,19 +6,23 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, Self
 
 from pebble import ProcessExpired
 
 from sficonv.errors import SficonvError
 from sficonv.service import work
+from sficonv.service.folder import Claim, Places
 from sficonv.service.settings import Settings
-from sficonv.service.store import ENDED, Job, JobStore
+from sficonv.service.store import ENDED, Job, JobStore, StoreError, Trouble, disk_is_full
 from sficonv.service.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -42,36 +46,54 @@ class Jobs:
         settings: Limits and folder. Jobs an earlier service left unfinished are taken up again.
 
     Raises:
-        WeightsError: If the detector cannot be loaded.
-        OSError: If the folder cannot be written.
+        SficonvError: The folder cannot be used (see `Claim`), or the detector cannot be loaded.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        for folder in (settings.folder, settings.folder / "uploads", settings.folder / "reports"):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.store = JobStore(work.database_of(settings.folder))
+        self.places = Places(settings.folder)
+        self._claim = Claim(self.places)
+        self.store = JobStore(self.places.database)
         self._running: dict[str, Future[None]] = {}
+        self._arriving: set[str] = set()
+        self._failures: dict[str, str] = {}  # what the store does not know yet
         self._lock = Lock()
+        self._mending = Lock()
         self._images_waiting = 0
         self._closing = False
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
         loading = (settings.weights, settings.device, settings.memory_limit, threads)
-        self._job_workers = Workers(settings.workers, work.warm_up, loading)
-        self._image_workers = Workers(1, work.warm_up, loading)
+        self._job_workers = Workers(settings.workers, work.start, loading)
+        self._image_workers = Workers(1, work.start, loading)
         try:
-            warm = [workers.warm_up() for workers in (self._image_workers, self._job_workers)]
+            self.store.prepare()
+            warm = [w.schedule(work.warm_up, loading) for w in (self._image_workers, self._job_workers)]
             self.detector: dict[str, Any] = warm[0].result()
             self._take_up()
-        except BaseException:
+            self._sweep()
+        except BaseException as error:
             self.close()
+            if isinstance(error, BrokenProcessPool):
+                raise SficonvError(
+                    "the processes that judge files ended at once; the lines above say why"
+                ) from error
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop the processes. Unfinished jobs stay in the store and are taken up by the next service."""
         self._closing = True
-        self._job_workers.close()
-        self._image_workers.close()
+        ending = [Thread(target=workers.close) for workers in (self._job_workers, self._image_workers)]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+        self._claim.end()
 
     def _limits(self) -> dict[str, Any]:
         chosen = self.settings
@@ -112,17 +134,20 @@ class Jobs:
 
     # -- jobs -----------------------------------------------------------------------------------------
 
-    def new_id(self) -> str:
-        """A name nobody can guess."""
-        return secrets.token_hex(16)
-
-    def upload_of(self, id: str) -> Path:
-        """Where the file of a job has to lie before `submit`."""
-        return work.upload_of(self.settings.folder, id)
-
-    def report_of(self, id: str) -> Path:
-        """The report of a job that is done."""
-        return work.report_of(self.settings.folder, id)
+    @contextmanager
+    def arriving(self) -> Iterator[str]:
+        """The name of a new upload, hard to guess; its file is deleted at the end unless a job has it."""
+        id = secrets.token_hex(16)
+        with self._lock:
+            self._arriving.add(id)
+        try:
+            yield id
+        finally:
+            with self._lock:
+                kept = id in self._running
+                self._arriving.discard(id)
+            if not kept:
+                self.places.upload(id).unlink(missing_ok=True)
 
     def check_room(self) -> None:
         """Raise `TooBusyError` if no more jobs may wait."""
@@ -133,7 +158,7 @@ class Jobs:
         """Put a job in line.
 
         Args:
-            id: Of `new_id`; its file lies at `upload_of(id)`.
+            id: Of `arriving`; its file has been written.
             name: What the user calls the file.
             kind: `"image"` or `"video"`.
             options: Of the scan.
@@ -142,10 +167,10 @@ class Jobs:
             TooBusyError: Too many jobs wait.
         """
         self.check_room()
-        self.store.add(id, name, kind, self.upload_of(id).stat().st_size, options)
-        self._schedule(id)
+        self.store.add(id, name, kind, self.places.upload(id).stat().st_size, options)
         job = self.store.get(id)
         assert job is not None
+        self._schedule(id)
         return job
 
     def _schedule(self, id: str) -> None:
@@ -154,32 +179,40 @@ class Jobs:
         future = self._job_workers.schedule(work.run_job, arguments, chosen.time_limit)
         with self._lock:
             self._running[id] = future
-        future.add_done_callback(self._when_done(id))
+        future.add_done_callback(partial(self._done, id))
 
-    def _when_done(self, id: str) -> Callable[[Future[None]], None]:
-        def done(future: Future[None]) -> None:
-            with self._lock:
-                self._running.pop(id, None)
-            if self._closing:  # the next service takes it up
-                return
-            if not future.cancelled() and (error := future.exception()) is not None:
-                log.warning("job %s failed: %s", id, type(error).__name__)
-                if isinstance(error, BrokenProcessPool) and self._again(id):
-                    return
-                self.store.end(id, "failed", reason(error, self.settings))
-            job = self.store.get(id)
-            if job is None or job.state in ENDED:  # the upload is not needed any more
-                self.upload_of(id).unlink(missing_ok=True)
+    def _done(self, id: str, future: Future[None]) -> None:
+        if self._closing:  # the next service takes it up
+            return
+        error = None if future.cancelled() else future.exception()
+        with self._lock:
+            self._running.pop(id, None)
+            if error is not None:
+                self._failures[id] = reason(error, self.settings)
+        if error is not None and not isinstance(error, CancelledError):
+            log.warning("job %s failed: %s", id, type(error).__name__)
+        with suppress(StoreError, OSError):  # `tidy` tries again
+            self.places.upload(id).unlink(missing_ok=True)
+            self._note_failures()
 
-        return done
+    def _note_failures(self) -> None:
+        for id, why in list(self._failures.items()):
+            self.store.end(id, "failed", why)
+            self._failures.pop(id, None)
 
-    def _again(self, id: str) -> bool:
-        """Put a job back in line whose worker ended before the work began."""
+    def get(self, id: str) -> Job | None:
+        """A job as it stands, or `None`."""
         job = self.store.get(id)
-        if job is None or job.state in ENDED or not self.store.retry(id, ATTEMPTS):
-            return False
-        Thread(target=self._schedule, args=(id,), daemon=True).start()  # not in the pool's own thread
-        return True
+        return job and self._as_it_stands(job)
+
+    def newest(self, limit: int, offset: int) -> list[Job]:
+        """Jobs as they stand, the newest first."""
+        return [self._as_it_stands(job) for job in self.store.newest(limit, offset)]
+
+    def _as_it_stands(self, job: Job) -> Job:
+        """What has failed has failed, also while the store cannot be written."""
+        why = self._failures.get(job.id)
+        return job if why is None or job.state in ENDED else replace(job, state="failed", error=why)
 
     def cancel(self, id: str) -> bool:
         """Stop a job; `False` if it has ended before."""
@@ -187,42 +220,78 @@ class Jobs:
         with self._lock:
             future = self._running.get(id)
         if future is not None:
-            future.cancel()
+            self._job_workers.stop(future)
         return stopped
 
     def delete(self, id: str) -> None:
         """Stop a job and delete everything that is known of it."""
         self.cancel(id)
         self.store.delete(id)
-        self.upload_of(id).unlink(missing_ok=True)
-        self.report_of(id).unlink(missing_ok=True)
+        self.places.upload(id).unlink(missing_ok=True)
+        self.places.report(id).unlink(missing_ok=True)
 
-    def delete_old(self) -> int:
-        """Delete what ended more than `keep_hours` ago, and files that belong to no job."""
-        old = self.store.expired(time.time() - 3600 * self.settings.keep_hours)
-        for job in old:
+    # -- order ----------------------------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        """Delete what is old and what nobody needs; end jobs in the store that nobody works on any more.
+
+        Raises:
+            StoreError: The store cannot be used; the next call tries again.
+            OSError: The folder cannot.
+        """
+        self._note_failures()
+        unfinished = self.store.unfinished()
+        with self._lock:
+            alive = {*self._running, *self._arriving, *self._failures}
+        for job in unfinished:
+            if job.id not in alive:
+                self.store.end(job.id, "failed", "the work on this file was lost; hand it in again")
+        for job in self.store.expired(time.time() - 3600 * self.settings.keep_hours):
             self.delete(job.id)
-        for folder in ("uploads", "reports"):
-            for file in (self.settings.folder / folder).iterdir():
-                age = time.time() - file.stat().st_mtime
-                if age > 3600 * self.settings.keep_hours and self.store.get(file.stem) is None:
-                    file.unlink(missing_ok=True)
-        return len(old)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete files that belong to no job, uploads that are judged, and old lists that were set aside."""
+        for file in self.places.uploads.iterdir():
+            job = self.store.get(file.name)
+            with self._lock:
+                needed = file.name in self._arriving or file.name in self._running
+            if not needed and (job is None or job.state in ENDED):
+                file.unlink(missing_ok=True)
+        for file in self.places.reports.iterdir():
+            id = file.name.removeprefix(".").partition(".")[0]  # a dot: it is being written
+            if self.store.get(id) is None:
+                file.unlink(missing_ok=True)
+        for file in self.places.folder.glob(f"{self.places.database.stem}-damaged-*"):
+            if file.stat().st_mtime < time.time() - 3600 * self.settings.keep_hours:
+                file.unlink(missing_ok=True)
+
+    def mend(self, error: StoreError | OSError) -> None:
+        """Make the folder and the list of jobs anew if that is what is wrong."""
+        if disk_is_full(error) or (isinstance(error, StoreError) and error.trouble is Trouble.BUSY):
+            return
+        with self._mending:
+            try:
+                self._claim.renew()
+                self.store.prepare()
+            except (SficonvError, OSError) as failure:
+                log.warning("the folder of the service cannot be mended: %s", failure)
 
     def _take_up(self) -> None:
         """Go on with what an earlier service left; what had been begun is begun once more."""
         for job in self.store.unfinished():
-            if not self.upload_of(job.id).is_file():
+            if not self.places.upload(job.id).is_file():
                 self.store.end(job.id, "failed", "the service was stopped and the uploaded file is gone")
             elif job.attempts >= ATTEMPTS:
                 self.store.end(job.id, "failed", "the service stopped twice while working on this file")
-                self.upload_of(job.id).unlink(missing_ok=True)
             else:
                 self._schedule(job.id)
 
 
 def reason(error: BaseException, settings: Settings) -> str:
     """What to tell the user of a failure outside the scan itself."""
+    if disk_is_full(error):
+        return Trouble.FULL.value
     if isinstance(error, TimeoutError):
         return f"stopped: the work on this file took longer than the limit of {settings.time_limit:.0f} s"
     if isinstance(error, MemoryError | ProcessExpired):

@@ -25,10 +25,14 @@ class Settings:
         max_duration: Longest video, in seconds.
         max_frames: Most frames looked at per video.
         max_waiting: Jobs, and single images, that may wait; more are refused for the moment.
-        max_uploads: Uploads received at the same time; more wait their turn.
+        max_uploads: Uploads under way at the same time; more are refused for the moment.
+        upload_pause: Seconds an upload may go without a byte.
+        upload_rate: Bytes per second that an upload makes on average, after its first `upload_pause` seconds.
         time_limit: Seconds after which the work on one file is stopped.
         memory_limit: Bytes that the work on one file may take beside the loaded detector.
-        allowed_hosts: More names under which browsers may call the service.
+        allowed_hosts: More names under which browsers may call the service; needed when it listens on all
+            addresses of the machine. "*" allows every name.
+        tidy_every: Seconds between two looks for jobs that have become old, and files that nobody needs.
     """
 
     folder: Path
@@ -40,19 +44,23 @@ class Settings:
     token: str = ""
     keep_hours: float = 24.0
     max_upload: int = 500_000_000
-    max_pixels: int = 40_000_000
+    max_pixels: int = 64_000_000
     max_duration: float = 3 * 3600.0
     max_frames: int = 240
     max_waiting: int = 100
-    max_uploads: int = 8
+    max_uploads: int = 200
+    upload_pause: float = 20.0
+    upload_rate: int = 10_000
     time_limit: float = 1800.0
     memory_limit: int = 3_000_000_000
     allowed_hosts: tuple[str, ...] = ()
+    tidy_every: float = 60.0
 
     def __post_init__(self) -> None:
         for name in (
             "workers", "keep_hours", "max_upload", "max_pixels", "max_duration", "max_frames",
-            "max_waiting", "max_uploads", "time_limit", "memory_limit",
+            "max_waiting", "max_uploads", "upload_pause", "upload_rate", "time_limit", "memory_limit",
+            "tidy_every",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -60,6 +68,18 @@ class Settings:
             raise ValueError(f"port must lie between 0 and 65535, got {self.port}")
         if self.token and (len(self.token) < 16 or not self.token.isascii() or not self.token.isprintable()):
             raise ValueError("token must have at least 16 plain characters: shorter ones can be guessed")
+        if self._everywhere and not self.allowed_hosts:
+            raise ValueError(
+                f"host {self.host} listens on all addresses of this machine: say by which names or addresses "
+                "it may be called, --allowed-hosts box.example,192.168.1.5 (behind a proxy: the proxy's name)"
+            )
+
+    @property
+    def _everywhere(self) -> bool:
+        try:
+            return not self.host or ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
 
     @property
     def on_loopback(self) -> bool:
@@ -74,6 +94,5 @@ class Settings:
     @property
     def hosts(self) -> list[str]:
         """Host names a request may carry; a page on another site that points its own name here is refused."""
-        if self.host in ("0.0.0.0", "::") and not self.allowed_hosts:
-            return ["*"]
-        return ["127.0.0.1", "localhost", "[::1]", self.host, *self.allowed_hosts]
+        own = [] if self._everywhere else [self.host]
+        return ["127.0.0.1", "localhost", "[::1]", *own, *self.allowed_hosts]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
+
+from sficonv.errors import SficonvError
+
+log = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
@@ -68,34 +76,123 @@ class Job:
 _COLUMNS = ", ".join(Job.__dataclass_fields__)
 
 
+class Trouble(Enum):
+    """What may be wrong with a database, and what that means for the one who asks."""
+
+    BUSY = "the list of jobs cannot be used at the moment; try again"
+    FULL = "the disk of the service is full"
+    LOST = "the list of jobs was missing or damaged and has been begun anew; hand the file in again"
+
+
+_TROUBLES = {
+    sqlite3.SQLITE_FULL: Trouble.FULL,
+    sqlite3.SQLITE_CORRUPT: Trouble.LOST,
+    sqlite3.SQLITE_NOTADB: Trouble.LOST,
+    sqlite3.SQLITE_CANTOPEN: Trouble.LOST,  # its folder is gone
+    sqlite3.SQLITE_READONLY: Trouble.LOST,  # it was moved away while open
+    sqlite3.SQLITE_ERROR: Trouble.LOST,  # no such table, no such column
+}
+
+
+class StoreError(SficonvError):
+    """The database cannot be used.
+
+    Args:
+        message: What failed, for the log.
+        trouble: Why, and whether `JobStore.prepare` mends it.
+    """
+
+    def __init__(self, message: str, trouble: Trouble) -> None:
+        super().__init__(message, trouble)  # so that it comes whole out of another process
+        self.trouble = trouble
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _store_error(file: Path, error: sqlite3.Error) -> StoreError:
+    # the extended codes of SQLite hold the plain one in their last eight bits
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    full = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and not _room(file.parent)
+    return StoreError(f"{file}: {error}", Trouble.FULL if full else _TROUBLES.get(code, Trouble.BUSY))
+
+
+def _room(folder: Path) -> bool:
+    """Whether a little more could be written there, or the question makes no sense because it is gone."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free > 100_000
+    return True
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether there is no room for what was to be written."""
+    if isinstance(error, StoreError):
+        return error.trouble is Trouble.FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class JobStore:
     """The table of jobs. Every process opens its own; SQLite keeps them apart.
 
+    All methods raise `StoreError` when the database is locked for longer than `patience`, missing, damaged
+    or of another program, or when the disk is full.
+
     Args:
-        file: The database; made if missing.
+        file: The database; `prepare` makes it.
+        patience: Seconds to wait for another process that writes.
 
     Example:
         >>> import tempfile
         >>> store = JobStore(Path(tempfile.mkdtemp()) / "jobs.sqlite")
+        >>> store.prepare()
         >>> store.add("0a1b", "clip.mp4", "video", 1000, {})
         >>> store.get("0a1b").state
         'waiting'
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, patience: float = 5.0) -> None:
+        self.file, self.patience = file, patience
+
+    def prepare(self) -> None:
+        """Make the database where it is missing; one that cannot be read is set aside and begun anew.
+
+        Raises:
+            OSError: Its folder cannot be written to.
+        """
+        try:
+            self._make()
+        except StoreError as error:
+            if error.trouble is not Trouble.LOST or not self.file.exists():
+                raise
+            aside = f"{self.file.stem}-damaged-{time.time():.0f}{self.file.suffix}"
+            log.warning("%s; it is set aside as %s, and a new list of jobs begins", error, aside)
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    self.file.with_name(self.file.name + suffix).rename(self.file.with_name(aside + suffix))
+            self._make()
+
+    def _make(self) -> None:
+        self.file.touch(0o600)  # what SQLite puts beside it gets the same mode
         with self._open() as database:
-            database.execute("PRAGMA journal_mode=WAL")
             database.execute(_TABLE)
+            database.execute(f"SELECT {_COLUMNS}, answer FROM jobs LIMIT 0")
+            (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":
+                raise sqlite3.DatabaseError(sound)
+            # with a write-ahead log (earlier versions) nothing could be read while the disk is full
+            database.execute("PRAGMA journal_mode=DELETE")
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        database = sqlite3.connect(self.file, timeout=30)
         try:
-            with database:
-                yield database
-        finally:
-            database.close()
+            database = sqlite3.connect(self.file, timeout=self.patience)
+            try:
+                with database:
+                    yield database
+            finally:
+                database.close()
+        except sqlite3.Error as error:
+            raise _store_error(self.file, error) from error
 
     def _change(self, statement: str, *values: Any) -> int:
         with self._open() as database:
@@ -156,16 +253,6 @@ class JobStore:
                 "UPDATE jobs SET state = 'running', started = ?, progress = 0, attempts = attempts + 1 "
                 "WHERE id = ? AND state IN ('waiting', 'running')",
                 time.time(), id,
-            )
-        )  # fmt: skip
-
-    def retry(self, id: str, attempts: int) -> bool:
-        """Put a job back in line if it was begun less than `attempts` times."""
-        return bool(
-            self._change(
-                "UPDATE jobs SET state = 'waiting', attempts = attempts + 1 "
-                "WHERE id = ? AND state IN ('waiting', 'running') AND attempts < ?",
-                id, attempts,
             )
         )  # fmt: skip
 

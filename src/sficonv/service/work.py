@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sficonv.service.store import JobStore
+from sficonv.errors import SficonvError
+from sficonv.service.folder import Places
+from sficonv.service.store import JobStore, StoreError
 
 if TYPE_CHECKING:
     from sficonv.detect.detector import Detector
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY = 0.3
 """Seconds between two notes of the progress."""
+PATIENCE = 30.0
+"""Seconds to wait for a locked database where the work of minutes is at stake."""
 
 
 @cache
@@ -26,6 +31,16 @@ def _detector(weights: str, device: str | None) -> Detector:
     from sficonv.detect.detector import Detector
 
     return Detector.from_pretrained(weights, device=device)
+
+
+def start(weights: str, device: str | None, memory_limit: int, threads: int) -> None:
+    """Get a new process ready; where the detector cannot be loaded, its first task says so."""
+    from sficonv.preparation.watchdog import end_with_parent
+
+    end_with_parent()
+    os.umask(0o077)
+    with suppress(SficonvError):
+        warm_up(weights, device, memory_limit, threads)
 
 
 def warm_up(weights: str, device: str | None, memory_limit: int, threads: int) -> dict[str, Any]:
@@ -46,16 +61,19 @@ def warm_up(weights: str, device: str | None, memory_limit: int, threads: int) -
     import numpy as np
     import torch
 
-    from sficonv.preparation.watchdog import end_with_parent
-
-    end_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     detector = _detector(weights, device)
     detector.scores([np.zeros((detector.crop_size, detector.crop_size, 3), np.uint8)])
     _limit_memory(memory_limit)
     low, high = detector.band
-    return {"name": detector.name, "low": low, "high": high, "limits": list(detector.limits)}
+    return {
+        "name": detector.name,
+        "low": low,
+        "high": high,
+        "limits": list(detector.limits),
+        "weakness": detector.weakness,
+    }
 
 
 def _limit_memory(more: int) -> None:
@@ -102,7 +120,8 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
     from sficonv.detect.pictures import draw
     from sficonv.detect.report import write_report
 
-    store = JobStore(database_of(folder))
+    places = Places(folder)
+    store, quick = JobStore(places.database, PATIENCE), JobStore(places.database, PROGRESS_EVERY)
     job = store.get(id)
     if job is None or not store.start(id):
         return
@@ -112,13 +131,14 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
         nonlocal noted
         if time.monotonic() - noted > PROGRESS_EVERY:
             noted = time.monotonic()
-            store.advance(id, share)
+            with suppress(StoreError):  # the next note may come through
+                quick.advance(id, share)
 
     detector = _detector(weights, device)
     options = ScanOptions(**(limits | job.options))
-    result = _scan(upload_of(folder, id), job.name, detector, options, evidence=True, on_progress=on_progress)
+    result = _scan(places.upload(id), job.name, detector, options, evidence=True, on_progress=on_progress)
     pictures = draw(result, detector)
-    write_report([result], report_of(folder, id), detector, options=options, draw=lambda *_: pictures)
+    write_report([result], places.report(id), detector, options=options, draw=lambda *_: pictures)
     store.finish(id, _answer(result, pictures))
 
 
@@ -133,18 +153,3 @@ def _answer(result: ScanResult, pictures: Pictures) -> dict[str, Any]:
     if pictures.attention:
         shown[0] |= {"attention": pictures.attention.uri, "regions": pictures.attention.shares}
     return {"result": result.to_dict(), "pictures": shown}
-
-
-def database_of(folder: Path) -> Path:
-    """The jobs of the service in `folder`."""
-    return folder / "jobs.sqlite"
-
-
-def upload_of(folder: Path, id: str) -> Path:
-    """The uploaded file of a job."""
-    return folder / "uploads" / id
-
-
-def report_of(folder: Path, id: str) -> Path:
-    """The report of a job."""
-    return folder / "reports" / f"{id}.html"

@@ -18,6 +18,7 @@ export function drawAnswer(job, detector) {
   } else if (result.verdict === "no_face") {
     parts.push(element("p", { text: `There is no face in ${result.kind === "video" ? "the sampled frames" : "this image"}, so there is nothing to judge. This says nothing about whether the ${result.kind} is genuine.` }));
   }
+  if (result.p_fake !== null) parts.push(element("div", { class: "doubt weakness", role: "note" }, weakness(detector)));
   if (result.error) parts.push(element("p", { class: "doubt error", text: result.error }));
   if (result.notes.length) {
     const list = element("ul", {}, result.notes.map((text) => element("li", { text })));
@@ -27,6 +28,10 @@ export function drawAnswer(job, detector) {
   if (pictures.length) parts.push(element("h3", { text: pictures.length > 1 ? "The strongest faces" : "The face" }), faces(result, pictures));
   if (pictures.length && pictures[0].attention) parts.push(element("h3", { text: "Where the detector looked" }), attention(pictures[0]));
   return parts;
+}
+
+export function weakness({ weakness: stated }) {
+  return [element("b", { text: "Known weakness of this detector. " }), stated || "Its model card states none. That does not mean that it has none."];
 }
 
 function gauge(p, { low, high }) {

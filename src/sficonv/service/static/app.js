@@ -1,5 +1,5 @@
 // The page: hands files in, follows the jobs, shows the answers. All text goes in as text, never as HTML.
-import { drawAnswer } from "./answer.js";
+import { drawAnswer, weakness } from "./answer.js";
 import { element, duration, WORDS } from "./elements.js";
 
 const POLL_MS = 700;
@@ -167,6 +167,7 @@ async function begin() {
   byId("service").textContent = `Detector: ${health.detector.name}, sficonv ${health.version}.`;
   byId("allowed").textContent = `Images and videos up to ${Math.round(health.max_upload / 1e6)} MB.`;
   byId("kept").textContent = `Uploaded files are deleted once judged, results after ${health.keep_hours} hours.`;
+  byId("weakness").replaceChildren(...weakness(health.detector));
   byId("limits").replaceChildren(...health.detector.limits.map((text) => element("li", { text })));
   if (health.token_needed && !sessionStorage.getItem("token")) {
     byId("token-form").hidden = false;
