@@ -65,8 +65,8 @@ def _rotated(image: np.ndarray) -> np.ndarray:
     """Straightened by 3 degrees, as photo editors do it, at the same size."""
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 3.0, 1.0)
-    mode = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT_101}
-    return np.asarray(cv2.warpAffine(image, turn, (width, height), **mode))
+    cubic, mirrored = cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101
+    return np.asarray(cv2.warpAffine(image, turn, (width, height), flags=cubic, borderMode=mirrored))
 
 
 def _graded(image: np.ndarray) -> np.ndarray:
