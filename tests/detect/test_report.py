@@ -78,9 +78,7 @@ def test_names_of_no_encoding_do_not_break_it(detector, media, tmp_path):
     assert r"\udcff\udcfe.jpg" in page
 
 
-def test_of_many_files_the_most_suspicious_are_shown(
-    detector, tmp_path, monkeypatch, structure_of, striped
-):
+def test_of_many_files_the_most_suspicious_are_shown(detector, tmp_path, monkeypatch, structure_of, striped):
     monkeypatch.setattr(report_module, "SECTIONS", 3)
     for i, level in enumerate([40, 250, 60, 200, 20, 240]):
         Image.fromarray(striped(level)).save(tmp_path / f"{i}.png")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-
 class Detector:
     """A trained model with everything that is needed to judge a face, an image, a video, a folder.
 
