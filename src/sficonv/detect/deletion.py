@@ -97,5 +97,5 @@ def deletion_test(scorer: Scorer, crop: np.ndarray, attention: np.ndarray) -> De
 
 
 def _mixed(image: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    mixed = (1 - weight[..., None]) * image + weight[..., None] * other
-    return np.rint(mixed).astype(np.uint8)
+    mixed: np.ndarray = (1 - weight[..., None]) * image + weight[..., None] * other
+    return mixed.round().astype(np.uint8)

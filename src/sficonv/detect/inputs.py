@@ -101,7 +101,7 @@ def _to_8_bit(batch: np.ndarray) -> np.ndarray:
             f"images of floating point must lie in [0, 1], got values from {batch.min():.3g} to "
             f"{batch.max():.3g}: pass them as they are before any normalisation"
         )
-    return np.rint(batch * 255).astype(np.uint8)
+    return (batch * 255).round().astype(np.uint8)
 
 
 def _of(array: np.ndarray) -> str:
