@@ -24,6 +24,8 @@ from torch import nn
 
 from document import write_between
 from sficonv.datasets.manifest import read_manifest
+from sficonv.detect.detector import Detector
+from sficonv.detect.doctor import reference_inputs
 from sficonv.evaluation import judge, predict
 from sficonv.evaluation.calibrate import FittedCalibration, fit_calibration
 from sficonv.evaluation.platt import calibrated
@@ -230,6 +232,8 @@ def publish(prepared: Path, weights: Path, seen: list[str], log: Path | None, sc
         "training": json.loads(log.read_text(encoding="utf-8")) if log else {},
     }
     path = save_weights(WEIGHTS, model, document, half=True)
+    references = Detector(WEIGHTS, device="cpu").scores(reference_inputs())  # for `sficonv doctor`
+    path = save_weights(WEIGHTS, model, document | {"reference_scores": references.tolist()}, half=True)
     table = table_of(measured)
     fit = fitted.calibration
     note = (
