@@ -25,7 +25,7 @@ def test_what_cannot_be_read_is_left_out(entry):
 
 def test_the_shipped_card_holds_every_set_of_real_faces():
     found = read_false_alarms(read_card("default"))
-    for name in ("London", "CelebA", "FFHQ", "FF++ c23", "Celeb-DF"):
+    for name in ("London", "CelebA", "FFHQ", "UTKFace", "LFW", "FF++", "Celeb-DF"):
         (alarms,) = [a for a in found if name in a.data]
         assert alarms.items > 0
         assert alarms.interval[0] <= alarms.called_fake <= alarms.interval[1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sficonv.card import Calibration
 from sficonv.errors import WeightsError
 from sficonv.models.inference import asks_for_mirror, p_fake
 
@@ -20,9 +21,11 @@ def test_the_mirrored_view_is_averaged_as_logits_before_the_temperature():
     x = torch.zeros(2, 3, 4, 4)
     x[0, ..., :2], x[1, ..., 2:] = 4.0, 8.0
     torch.testing.assert_close(p_fake(LeftEdge(), x), torch.tensor([4.0, 0.0]).double().sigmoid())
-    mirrored = p_fake(LeftEdge(), x, temperature=2.0, mirror=True)
+    mirrored = p_fake(LeftEdge(), x, calibration=Calibration(temperature=2.0), mirror=True)
     torch.testing.assert_close(mirrored, torch.tensor([1.0, 2.0]).double().sigmoid())
-    torch.testing.assert_close(p_fake(LeftEdge(), x.flip(-1), temperature=2.0, mirror=True), mirrored)
+    torch.testing.assert_close(
+        p_fake(LeftEdge(), x.flip(-1), calibration=Calibration(temperature=2.0), mirror=True), mirrored
+    )
 
 
 @pytest.mark.parametrize(

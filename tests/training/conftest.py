@@ -17,6 +17,11 @@ from sficonv.training import TrainResult, train
 SIDE = 32
 LANDMARKS = np.float32([[12, 13], [20, 13], [16, 18], [12, 22], [20, 22]])
 
+collect_ignore = [
+    "killed_program.py",
+    "tiny_program.py",
+]  # programs that register models when they are imported
+
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:

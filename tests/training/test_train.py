@@ -203,7 +203,9 @@ def test_a_run_follows_weights_that_moved_and_no_others(
     copy.write_bytes(weights.read_bytes())
     copy.with_suffix(".json").write_text(weights.with_suffix(".json").read_text())
     assert same_weights(run(data, epochs=1, weights=copy).weights, second.weights)
-    copy.write_bytes(run(data, "third", epochs=1, lr=0.1).weights.read_bytes())
+    third = run(data, "third", epochs=1, lr=0.1).weights
+    copy.write_bytes(third.read_bytes())
+    copy.with_suffix(".json").write_text(third.with_suffix(".json").read_text())
     with pytest.raises(DataError, match="weights it started from, changed"):
         run(data, epochs=1, weights=copy)
 

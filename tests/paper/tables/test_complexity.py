@@ -70,7 +70,7 @@ def test_a_large_difference_has_its_reason_beside_it(table):
         if r.paper_flops.startswith(">"):  # printed as a lower bound
             assert r.params > 20.81e6
             assert r.flops > 6.00e9
-        elif abs(r.flops_difference) > 1e-3:
+        elif abs(r.flops_difference) > 2e-3:  # more than the printed digits leave open
             assert r.reason, r
 
 

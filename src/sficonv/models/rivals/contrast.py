@@ -17,6 +17,7 @@ def contrast(similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         A scalar; anchors without a positive or without a negative do not count, and without any it is 0.
 
     Example:
+        >>> import torch
         >>> similarity = torch.tensor([[3.0, 3.0], [9.0, 1.0]])
         >>> alike = torch.tensor([[True, False], [False, False]])
         >>> round(contrast(similarity, alike, ~alike).item(), 3)
