@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -178,11 +179,9 @@ class PairMaker:
         labels = torch.arange(2, device=self.device).repeat_interleave(self.pairs)
         return PairBatch(torch.cat([real, fake]), labels, torch.cat([torch.zeros_like(mask), mask]))
 
-    @property
+    @cached_property
     def _counts(self) -> dict[str, int]:
-        if not hasattr(self, "_kept_counts"):
-            self._kept_counts = self.counts()
-        return self._kept_counts
+        return self.counts()  # asks the device once, not in every step
 
     def _outlines_of(self, who: Tensor, draw: Draw) -> Tensor:
         return self.outlines[who, draw.integers(len(who), self.outlines.shape[1])]
