@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sficonv.paper.attention.compare import compare_attention
     from sficonv.paper.bench import bench
     from sficonv.paper.tables.reproduce import reproduce
+    from sficonv.preparation.options import PrepareOptions
     from sficonv.preparation.prepare import prepare
     from sficonv.service.command import serve
     from sficonv.splits.check import check
@@ -54,6 +55,7 @@ _HOME = {
     "load_weights": "sficonv.models.checkpoint",
     "save_weights": "sficonv.models.checkpoint",
     "inspect_source": "sficonv.datasets.inspection",
+    "PrepareOptions": "sficonv.preparation.options",
     "prepare": "sficonv.preparation.prepare",
     "split": "sficonv.splits.split",
     "check": "sficonv.splits.check",
@@ -84,6 +86,7 @@ __all__ = [
     "DataError",
     "Detector",
     "MediaError",
+    "PrepareOptions",
     "SFIConv2d",
     "ScanOptions",
     "ScanResult",

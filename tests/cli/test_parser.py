@@ -153,7 +153,8 @@ def test_a_dataclass_is_flattened_and_a_preset_can_be_changed(with_options):
     assert found["lr"] == (float | None, None, "recipe")
     assert found["recipe"][:2] == (str, "plain")
     assert with_options.named == {"recipe"}
-    assert with_options.titles == {"recipe": "Recipe", "options": "Options"}
+    groups = {o.name: o.group for o in with_options.options if o.group}
+    assert groups == {"lr": "Recipe", "side": "Base", "shape": "Options", "names": "Options"}
 
 
 def test_options_come_back_as_the_objects_the_function_takes(with_options, monkeypatch):

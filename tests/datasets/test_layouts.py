@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sficonv.datasets.identity_split import split_by_identity
-from sficonv.datasets.layouts import detect_layout, list_source, read_source
+from sficonv.datasets.layouts import detect_layout, read_source
 from sficonv.errors import DataError, MediaError
 
 FFPP_FILES = (
@@ -73,17 +73,17 @@ def test_ffpp_without_lists_has_no_splits_and_says_so(tmp_path: Path) -> None:
     source = read_source(touch(tmp_path, "original_sequences/youtube/c23/videos/000.mp4"))
     assert [item.split for item in source.items] == [""]
     assert "the split column is empty" in source.notes[0]
-    assert [item.split for item in list_source(tmp_path, split="val")] == ["val"]
+    assert [item.split for item in read_source(tmp_path, split="val").items] == ["val"]
 
 
 def test_ffpp_filters(ffpp: Path) -> None:
-    items = list_source(ffpp, methods=["Deepfakes"], compressions=["c23"])
+    items = read_source(ffpp, methods=["Deepfakes"], compressions=["c23"]).items
     assert {item.method for item in items} == {"real", "Deepfakes"}
     assert {item.compression for item in items} == {"c23"}
     with pytest.raises(DataError, match="no method Face2Face here; there are: DeepFakeDetection, Deepfakes"):
-        list_source(ffpp, methods=["Face2Face"])
+        read_source(ffpp, methods=["Face2Face"])
     with pytest.raises(DataError, match="plain folders"):
-        list_source(ffpp, label=0)
+        read_source(ffpp, label=0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_ffpp_an_id_in_two_lists(ffpp: Path) -> None:
 def test_ffpp_lists_as_in_the_official_repository(ffpp: Path) -> None:
     (ffpp / "dataset").mkdir()
     (ffpp / "splits").rename(ffpp / "dataset" / "splits")
-    assert {item.split for item in list_source(ffpp)} == {"train", "val", "test", ""}
+    assert {item.split for item in read_source(ffpp).items} == {"train", "val", "test", ""}
 
 
 def test_ffpp_the_same_video_twice(ffpp: Path) -> None:
@@ -162,7 +162,7 @@ def test_no_labels_no_media_no_folder(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.mp4", "readme.txt")
     with pytest.raises(DataError, match=r"2 media files.*label=0"):
         read_source(tmp_path)
-    assert [item.label for item in list_source(tmp_path, label=1)] == [1, 1]
+    assert [item.label for item in read_source(tmp_path, label=1).items] == [1, 1]
     with pytest.raises(DataError, match="label must be"):
         read_source(tmp_path, label=2)
     with pytest.raises(DataError, match="unknown layout"):
@@ -201,7 +201,7 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     names = [f"fake/FaceSwap/{v:03d}/frame_{k:04d}.png" for v in range(9) for k in range(5)]
     touch(tmp_path / "s", *names, "real/500/frame_0001.png")
     assert any("video_folders" in note for note in read_source(tmp_path / "s").notes)
-    items = list_source(tmp_path / "s", video_folders=True)
+    items = read_source(tmp_path / "s", video_folders=True).items
     assert items[7].video_id == "s/fake/FaceSwap/001" and items[7].frame == 2
     assert {item.method for item in items} == {"FaceSwap", "real"}
     splits = defaultdict(set)
@@ -211,7 +211,7 @@ def test_folders_of_frames(tmp_path: Path) -> None:
 
 
 def test_files_that_differ_in_their_suffix_only(tmp_path: Path) -> None:
-    items = list_source(touch(tmp_path / "s", "real/a.jpg", "real/a.png", "real/a.mp4", "real/b.jpg"))
+    items = read_source(touch(tmp_path / "s", "real/a.jpg", "real/a.png", "real/a.mp4", "real/b.jpg")).items
     assert len({item.name for item in items}) == 4
     assert [item.kind for item in items] == ["image", "video", "image", "image"]
 
@@ -262,12 +262,12 @@ def test_given_splits_win_over_ours(tmp_path: Path) -> None:
     source = read_source(tmp_path / "s")
     assert [item.split for item in source.items] == ["", "test", "train"]
     assert any("1 files outside train, val and test" in note for note in source.notes)
-    assert {item.split for item in list_source(tmp_path / "s", split="test")} == {"test"}
+    assert {item.split for item in read_source(tmp_path / "s", split="test").items} == {"test"}
 
 
 def test_odd_names_become_texts_and_paths_that_can_be_written(tmp_path: Path) -> None:
     names = ["real/\udcff.png", "real/b\\c.png", f"real/{'x' * 250}.png", "real/" + "\u4e2d" * 80 + ".png"]
-    items = list_source(touch(tmp_path / "s", *names, "fake/\udcfe/a.png", "real/plain.png"))
+    items = read_source(touch(tmp_path / "s", *names, "fake/\udcfe/a.png", "real/plain.png")).items
     for item in items:
         texts = (item.dataset, item.method, item.video_id, item.name, *item.source_ids)
         assert all(text.encode() for text in texts)  # UTF-8
@@ -285,12 +285,14 @@ def test_odd_names_in_notes_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_ffpp_folders_with_odd_names(tmp_path: Path) -> None:
-    (item,) = list_source(touch(tmp_path, "manipulated_sequences/\udcff/c23/videos/000_003.mp4"))
+    (item,) = read_source(touch(tmp_path, "manipulated_sequences/\udcff/c23/videos/000_003.mp4")).items
     assert item.method == "\\udcff" and "\\" not in item.name and item.name.encode()
 
 
 def test_a_video_beside_a_folder_of_its_frames(tmp_path: Path) -> None:
-    items = list_source(touch(tmp_path / "s", "real/000.mp4", "real/000/000001.png", "real/000_mp4.png"))
+    items = read_source(
+        touch(tmp_path / "s", "real/000.mp4", "real/000/000001.png", "real/000_mp4.png")
+    ).items
     assert {item.path.name: item.name for item in items} == {
         "000.mp4": "s/real/000_mp4_",
         "000001.png": "s/real/000/000001",
@@ -301,14 +303,14 @@ def test_a_video_beside_a_folder_of_its_frames(tmp_path: Path) -> None:
 def test_equal_names_in_two_splits_are_no_identity(tmp_path: Path) -> None:
     names = [f"{split}/{label}/0001.png" for split in ("train", "test") for label in ("real", "fake")]
     touch(tmp_path / "s", *names)
-    ids = {item.split: item.source_ids for item in list_source(tmp_path / "s")}
+    ids = {item.split: item.source_ids for item in read_source(tmp_path / "s").items}
     assert ids == {"train": ("s:train/0001",), "test": ("s:test/0001",)}
     for options in ({"video_pattern": r"(?P<video>\d+)"}, {"video_folders": True}):
         found = defaultdict(set)
-        for item in list_source(tmp_path / "s", **options):
+        for item in read_source(tmp_path / "s", **options).items:
             found[item.split] |= set(item.source_ids)
         assert not found["train"] & found["test"]
-    (item, *_) = list_source(tmp_path / "s", video_pattern=r"(?P<video>(?P<ids>\d+))")
+    (item, *_) = read_source(tmp_path / "s", video_pattern=r"(?P<video>(?P<ids>\d+))").items
     assert item.source_ids == ("0001",)  # a name that was said to be a person is one everywhere
 
 
@@ -316,12 +318,12 @@ def test_an_unreadable_folder_is_an_item_to_report(tmp_path: Path, ffpp: Path, l
     touch(tmp_path / "s", "real/a.jpg", "fake/FaceSwap/b.jpg")
     lock_folder(tmp_path / "s/fake/FaceSwap")
     for pattern in (None, "(?P<video>a)"):
-        items = list_source(tmp_path / "s", video_pattern=pattern)
+        items = read_source(tmp_path / "s", video_pattern=pattern).items
         found = [(item.path.name, item.label, item.method) for item in items]
         assert found == [("FaceSwap", 1, "FaceSwap"), ("a.jpg", 0, "real")]
     lock_folder(ffpp / "manipulated_sequences/Deepfakes/c23/videos")
-    items = list_source(ffpp, methods=["Deepfakes"], compressions=["c23"])
+    items = read_source(ffpp, methods=["Deepfakes"], compressions=["c23"]).items
     assert [item.path.name for item in items if item.label] == ["videos"]
     lock_folder(tmp_path / "s")
     with pytest.raises(MediaError, match="cannot be read"):
-        list_source(tmp_path / "s")
+        read_source(tmp_path / "s")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sficonv.datasets.inspection import inspect_source
-from sficonv.datasets.layouts import detect_layout, list_source, read_source
+from sficonv.datasets.layouts import detect_layout, read_source
 from sficonv.errors import DataError
 from sficonv.splits.leaks import check_manifest
 
@@ -69,7 +69,7 @@ def test_celebdf_v2(celeb: Path, by_name, notes) -> None:
 )
 def test_celebdf_lists_as_people_have_them(celeb: Path, text: str) -> None:
     (celeb / "List_of_testing_videos.txt").write_text(text, encoding="utf-8", newline="")
-    assert sorted(item.path.stem for item in list_source(celeb) if item.split == "test") == [
+    assert sorted(item.path.stem for item in read_source(celeb).items if item.split == "test") == [
         "00001",
         "id0_id1_0000",
         "id1_0000",
@@ -125,7 +125,7 @@ def test_celebdf_validation_set_where_people_can_be_divided(tmp_path: Path, touc
     (root / "List_of_testing_videos.txt").write_text(
         "0 Celeb-synthesis/id0_id1_0000.mp4\n1 Celeb-real/id0_0000.mp4\n"
     )
-    items = list_source(root)
+    items = read_source(root).items
     people = {
         split: {p for i in items if i.split == split for p in i.source_ids}
         for split in ("train", "val", "test")
@@ -134,8 +134,8 @@ def test_celebdf_validation_set_where_people_can_be_divided(tmp_path: Path, touc
     assert people["test"] == {"id0", "id1"}
     assert {item.label for item in items if item.split == "val"} == {0, 1}
     assert {item.official_split for item in items if item.split == "val"} == {"train"}
-    assert items == list_source(root)  # the same at every run
-    assert {item.split for item in list_source(root, split_fractions=(1, 0, 0))} == {"train", "test"}
+    assert items == read_source(root).items  # the same at every run
+    assert {item.split for item in read_source(root, split_fractions=(1, 0, 0)).items} == {"train", "test"}
 
 
 def test_celebdf_plus_plus(tmp_path: Path, touch: Touch) -> None:
@@ -192,6 +192,6 @@ def test_a_leak_between_official_splits_is_found(celeb: Path) -> None:
             "source_ids": ",".join(item.source_ids),
             "split": item.split,
         }
-        for item in list_source(celeb)
+        for item in read_source(celeb).items
     ]
     assert any("identit" in str(finding) for finding in check_manifest(pd.DataFrame(rows)))

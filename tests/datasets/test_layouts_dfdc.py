@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sficonv.datasets.inspection import inspect_source
-from sficonv.datasets.layouts import detect_layout, list_source, read_source
+from sficonv.datasets.layouts import detect_layout, read_source
 from sficonv.errors import DataError
 
 Touch = Callable[..., Path]
@@ -93,7 +93,7 @@ def test_dfdc_test_set_with_is_fake(tmp_path: Path, touch: Touch) -> None:
     (touch(tmp_path, "a.mp4", "b.mp4") / "metadata.json").write_text(
         '{"a.mp4": {"is_fake": 1}, "b.mp4": {"is_fake": 0}}'
     )
-    assert [(item.label, item.split) for item in list_source(tmp_path)] == [(1, "test"), (0, "test")]
+    assert [(item.label, item.split) for item in read_source(tmp_path).items] == [(1, "test"), (0, "test")]
 
 
 DFDCP = {
@@ -145,7 +145,7 @@ def test_dfdc_preview_with_an_inner_videos_folder(dfdcp: Path) -> None:
         (dfdcp / name).rename(dfdcp / "x")
         (dfdcp / name).mkdir()
         (dfdcp / "x").rename(dfdcp / name / "videos")
-    assert len(list_source(dfdcp)) == 4
+    assert len(read_source(dfdcp).items) == 4
 
 
 def test_dfdc_preview_damaged(dfdcp: Path) -> None:
@@ -182,7 +182,7 @@ def test_listing_reads_each_folder_once_and_opens_no_file(
     reads = []
     for number in (0, 1):
         listed.clear()
-        assert len(list_source(tmp_path / str(number))) == (1000, 4000)[number]
+        assert len(read_source(tmp_path / str(number)).items) == (1000, 4000)[number]
         reads.append(len(listed))
     assert 0 < reads[0] == reads[1] < 10
     assert not any(path.endswith(".mp4") for path in looked)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sficonv.datasets.inspection import inspect_source
-from sficonv.datasets.layouts import detect_layout, list_source, read_source
+from sficonv.datasets.layouts import detect_layout, read_source
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
 from sficonv.preparation.prepare import prepare
@@ -65,7 +65,7 @@ def test_wilddeepfake(wild: Path) -> None:
 def test_wilddeepfake_unpacked_in_place_and_spelled_with_spaces(wild: Path, touch: Touch) -> None:
     (wild / "fake_test").rename(wild / "fake test")
     touch(wild, "fake test/0/fake/3/1.png", "fake test/0/fake/3/2.png", "fake test/77/fake/1/1.png")
-    items = [item for item in list_source(wild) if item.video_id.startswith("wilddeepfake/fake_test/")]
+    items = [item for item in read_source(wild).items if item.video_id.startswith("wilddeepfake/fake_test/")]
     assert len(items) == 9 * 2 + 3
     unpacked = [item for item in items if not item.members]
     assert {item.video_id for item in unpacked} == {
@@ -139,7 +139,7 @@ def test_df40(tmp_path: Path, touch: Touch) -> None:
     (root / "splits").mkdir()
     (root / "splits/train.json").write_text('[["000", "003"]]')
     (root / "splits/test.json").write_text('[["999", "960"]]')
-    splits = {item.path.name: item.split for item in list_source(root) if "/ff/" in item.video_id}
+    splits = {item.path.name: item.split for item in read_source(root).items if "/ff/" in item.video_id}
     assert splits == {"000.png": "train", "031.png": "train", "999.png": "test"}
 
 
@@ -273,7 +273,7 @@ def test_deepfakebench_the_published_dfdc_list_with_a_lone_label(tmp_path: Path,
     touch(tmp_path, "a/0.png")
     data = {"DFDC": {"DFDC_Fake": {"test": {"aaa": {"label": "DFDC_Fake", "frames": ["a/0.png"]}}}}}
     data["DFDC"]["DFDC_Fake"]["val"] = {"label": "DFDC_Fake", "frames": ["a/0.png"]}  # type: ignore[dict-item]
-    (item,) = list_source(write_json(tmp_path / "DFDC.json", data))
+    (item,) = read_source(write_json(tmp_path / "DFDC.json", data)).items
     assert (item.label, item.split, item.source_ids) == (1, "test", ("aaa",))
 
 

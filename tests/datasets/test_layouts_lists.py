@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sficonv.datasets.layouts import detect_layout, list_source, read_source
+from sficonv.datasets.layouts import detect_layout, read_source
 from sficonv.datasets.layouts.lists import folder_label
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
@@ -31,7 +31,7 @@ def listed(tmp_path: Path, touch: Touch) -> Callable[..., Path]:
 
 
 def labels(file: Path, **options: object) -> dict[str, int]:
-    return {item.path.name: item.label for item in list_source(file, **options)}
+    return {item.path.name: item.label for item in read_source(file, **options).items}
 
 
 def test_csv_with_every_column(listed: Callable[..., Path], tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_csv_absolute_paths_and_another_base(
     file = listed(f"path,label\n{tmp_path}/crops/a.png,1\n{tmp_path}/crops/d d.png,0\n")
     assert labels(file) == {"a.png": 1, "d d.png": 0}
     file = listed("path,label\nx/a.png,1\n")
-    assert list_source(file, base_folder=str(other))[0].path == other / "x/a.png"
+    assert read_source(file, base_folder=str(other)).items[0].path == other / "x/a.png"
     with pytest.raises(DataError, match="none of the 1 listed files exists"):
-        list_source(file, base_folder=str(tmp_path / "crops"))
+        read_source(file, base_folder=str(tmp_path / "crops"))
 
 
 def test_equal_names_in_other_folders_are_other_files(tmp_path: Path, touch: Touch) -> None:
@@ -147,7 +147,7 @@ def test_without_a_split_column_videos_are_divided(tmp_path: Path, touch: Touch)
     touch(tmp_path, *names)
     rows = [f"{name},{int(name[1:3]) % 2},{name[:3]}" for name in names]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,video", *rows]))
-    items = list_source(tmp_path / "list.csv")
+    items = read_source(tmp_path / "list.csv").items
     sides = {
         split: {item.video_id for item in items if item.split == split} for split in ("train", "val", "test")
     }
@@ -220,7 +220,7 @@ def test_text_list_that_says_nothing_about_its_numbers(tmp_path: Path, touch: To
 def test_a_folder_of_text_lists(hff_list: Path, touch: Touch) -> None:
     touch(hff_list.parent, "val/fake/Glow/0.png")
     (hff_list.parent / "test.txt").write_text("/home/dataset/val/fake/Glow/0.png 0\n")
-    items = list_source(hff_list.parent, layout="txt")
+    items = read_source(hff_list.parent, layout="txt").items
     assert [item.split for item in items] == ["test"] + ["train"] * 6
     assert {item.label for item in items if item.split == "test"} == {1}
     hff_list.unlink()

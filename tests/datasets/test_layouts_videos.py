@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sficonv.datasets.inspection import inspect_source
-from sficonv.datasets.layouts import detect_layout, list_source, read_source
+from sficonv.datasets.layouts import detect_layout, read_source
 from sficonv.errors import DataError
 
 Touch = Callable[..., Path]
@@ -39,7 +39,7 @@ def test_ffpp_masks_splits_beside_the_tree_and_no_official_split_for_actors(ffpp
     assert swapped.mask is not None and swapped.mask.name == "01_02__kitchen_pan__ABCDEFGH.mp4"
     assert (swapped.split, swapped.official_split) == ("test", "")
     assert (found["c23/youtube/000"].split, found["c23/youtube/000"].official_split) == ("train", "train")
-    (item,) = (item for item in list_source(ffpp, split="test") if item.path.stem == "000")
+    (item,) = (item for item in read_source(ffpp, split="test").items if item.path.stem == "000")
     assert (item.split, item.official_split) == ("test", "train")
 
 
@@ -67,14 +67,14 @@ def test_ffpp_as_frames(tmp_path: Path, touch: Touch) -> None:
         "original_sequences/youtube/c23/frames/000/011.png",
     )
     root = touch(tmp_path, *frames, "original_sequences/youtube/c23/landmarks/000/000.npy")
-    items = list_source(root)
+    items = read_source(root).items
     assert [(item.kind, item.video_id, item.frame) for item in items] == [
         ("image", "ffpp/c23/youtube/000", 0),
         ("image", "ffpp/c23/youtube/000", 11),
     ]
     assert len({item.name for item in items}) == 2
     touch(root, "original_sequences/youtube/c23/videos/000.mp4")  # the videos win
-    assert [item.kind for item in list_source(root)] == ["video"]
+    assert [item.kind for item in read_source(root).items] == ["video"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_ffpp_as_frames(tmp_path: Path, touch: Touch) -> None:
 )
 def test_ffpp_an_unreadable_folder_on_any_level_is_an_item(ffpp: Path, lock_folder, locked: str) -> None:
     lock_folder(ffpp / locked)
-    items = list_source(ffpp)
+    items = read_source(ffpp).items
     assert [item.label for item in items if item.path == ffpp / locked] == [1]
     assert any(item.label == 0 for item in items)
 
@@ -213,7 +213,7 @@ def test_unreadable_folders_long_and_odd_names(tmp_path: Path, touch: Touch, loc
         "YouTube-real/00000.mp4",
     )
     lock_folder(root / "YouTube-real")
-    items = list_source(root)
+    items = read_source(root).items
     assert len(items) == 5 and len({item.name for item in items}) == 5
     for item in items:
         assert item.name.encode() and max(len(part.encode()) for part in item.name.split("/")) <= 200
@@ -227,5 +227,5 @@ def test_links_are_followed_and_loops_end(tmp_path: Path, touch: Touch) -> None:
     (root / "Celeb-synthesis").symlink_to(elsewhere)
     (elsewhere / "sub/up").symlink_to(elsewhere)
     (elsewhere / "out").symlink_to(root)
-    found = sorted(item.path.name for item in list_source(root) if item.label)
+    found = sorted(item.path.name for item in read_source(root).items if item.label)
     assert found == ["id0_0000.mp4", "id0_id1_0000.mp4", "id1_id2_0000.mp4"]

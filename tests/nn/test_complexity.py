@@ -63,8 +63,3 @@ def test_true_count_is_below_the_simple_sketch():
 
 def test_vanilla_true_count():
     assert complexity(create_model("resnet26")).macs == pytest.approx(3.0566e9, rel=1e-4)
-
-
-def test_image_size_must_be_positive():
-    with pytest.raises(ValueError, match="image_size"):
-        complexity(create_model("resnet26"), image_size=0)

@@ -103,13 +103,3 @@ def test_state_dict_carries_over_between_modes():
         other = MCSConv(4, mode=mode)
         other.load_state_dict(source.state_dict())
         assert torch.allclose(other.kernel(), source.kernel(), atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("argument", "options"),
-    [("channels", {"channels": 0}), ("kernel_size", {"kernel_size": 4}), ("kernel_size", {"kernel_size": 1}),
-     ("mode", {"mode": "none"}), ("mode", {"mode": "learned"})],
-)  # fmt: skip
-def test_errors_name_the_argument(argument, options):
-    with pytest.raises(ValueError, match=argument):
-        MCSConv(**{"channels": 4, **options})

@@ -58,16 +58,3 @@ def test_channels_in_another_order(layout, training, gradient):
     assert torch.allclose(torch.cat(found, 1), wanted, atol=1e-5)
     for name in ("running_mean", "running_var"):
         assert torch.allclose(getattr(split, name), getattr(vanilla, name), atol=1e-6)
-
-
-def test_half_precision_stays():
-    norm = SFIBatchNorm2d(8, 2).eval()
-    x = SpaceFreq(torch.randn(2, 6, 4, 4).bfloat16(), torch.randn(2, 2, 2, 2).bfloat16())
-    with torch.no_grad():
-        assert all(b.dtype == torch.bfloat16 for b in norm(x))
-
-
-@pytest.mark.parametrize("count", [-1, 9])
-def test_a_split_outside_the_channels_is_refused(count):
-    with pytest.raises(ValueError, match=r"fre_channels must lie in \[0, 8\]"):
-        SFIBatchNorm2d(8, count)

@@ -1,15 +1,7 @@
 """How many operations a Stage 2 layer starts, beside a vanilla convolution with its norm and activation."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-spec = importlib.util.spec_from_file_location(
-    "operation_counts", Path(__file__).parents[2] / "benchmarks" / "operation_counts.py"
-)
-counts = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(counts)
+from benchmarks import operation_counts as counts
 
 AT_MOST = {
     "folded": (2.25, 2.34),

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from tests.nn.reference import relative_error
 from torch.nn import functional as F
 
 from sficonv.nn import frequency_size
@@ -15,10 +16,6 @@ from sficonv.nn.sampling import (
     strided_conv2d,
     with_samples,
 )
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(((a - b).norm() / b.norm().clamp_min(1e-12)).detach())
 
 
 @pytest.mark.parametrize("full", [*range(1, 70), 106, 126, 168, 299, 518])

@@ -1,6 +1,7 @@
 """One file at a time through `prepare_item`: every kind of video people have, and who in it is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from sficonv.datasets.source import SourceItem
-from sficonv.preparation.extract import CropOptions, Part, prepare_item
+from sficonv.preparation.extract import Part, prepare_item
+from sficonv.preparation.options import CropOptions
 
 Prepare = Callable[..., Part]
 
@@ -21,10 +23,8 @@ def run(tmp_path: Path) -> Prepare:
 
     def prepare(path: Path, *, mask: Path | None = None, label: int = 1, **options: object) -> Part:
         item = SourceItem(path, label, "set", "m", "", "set/a", ("1",), "", "video", name="a", mask=mask)
-        wanted: dict[str, object] = {"frames": 4, "margin": 1.3, "size": 64, "faces": "largest"}
-        wanted |= {"detect": True, "min_score": 0.7, **options}
         out = next(folders)
-        part = prepare_item(item, "a.mp4", out, CropOptions(**wanted))  # type: ignore[arg-type]
+        part = prepare_item(item, "a.mp4", out, replace(CropOptions(frames=4, size=64), **options))  # type: ignore[arg-type]
         on_disk = {p.relative_to(out).as_posix() for p in out.glob("*/**/*.png")}
         assert on_disk == {c[key] for c in part.crops for key in ("path", "mask") if key in c}
         return part

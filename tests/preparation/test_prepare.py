@@ -11,11 +11,9 @@ from PIL import Image
 
 from sficonv.datasets.manifest import manifest_hash, read_manifest, read_protocol
 from sficonv.errors import DataError
-from sficonv.preparation.extract import CropOptions
+from sficonv.preparation.options import PrepareOptions
 from sficonv.preparation.prepare import prepare
 from sficonv.splits.split import split
-
-OPTIONS = CropOptions(frames=2, margin=1.3, size=64, faces="largest", detect=True, min_score=0.7)
 
 
 def test_videos_with_official_splits(ffpp: Path, tmp_path: Path) -> None:
@@ -159,6 +157,43 @@ def test_arguments_out_of_range(photos: Path, tmp_path: Path, wrong: dict[str, o
     with pytest.raises(ValueError, match=next(iter(wrong))):
         prepare(photos, tmp_path / "out", **wrong)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_options_as_an_object_or_one_by_one(photos: Path, tmp_path: Path) -> None:
+    options = PrepareOptions(size=64, split="val", workers=0)
+    both = [
+        prepare(photos, tmp_path / "a", options, frames=2),
+        prepare(photos, tmp_path / "b", frames=2, size=64, split="val", workers=0),
+    ]
+    assert both[0].manifest_hash == both[1].manifest_hash
+    with pytest.raises(TypeError, match="frame"):
+        prepare(photos, tmp_path / "c", frame=2)
+
+
+def test_the_record_of_options_keeps_its_names(photos: Path, tmp_path: Path) -> None:
+    """Folders that earlier versions prepared can be continued; training reads margin and size from it."""
+    prepare(photos, tmp_path / "out", size=64, workers=0, compressions=None)
+    assert json.loads((tmp_path / "out/prepare.json").read_text()) == {
+        "format": 2,
+        "options": {
+            "source": str(photos.resolve()),
+            **dict.fromkeys(("layout", "dataset", "label", "video_pattern", "fake_label", "base_folder")),
+            **dict.fromkeys(("split", "methods", "compressions", "every")),
+            "video_folders": False,
+            "split_fractions": [0.7, 0.15, 0.15],
+            "frames": 32,
+            "margin": 1.3,
+            "size": 64,
+            "faces": "largest",
+            "detect": True,
+            "min_score": 0.7,
+            "detector": "yunet",
+            "align": False,
+            "self_blend": 0,
+            "self_blend_points": "five",
+            "seed": 0,
+        },
+    }
 
 
 def test_progress_and_summary_go_where_they_belong(

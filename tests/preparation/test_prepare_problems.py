@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sficonv.datasets.layouts import list_source
+from sficonv.datasets.layouts import read_source
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
 from sficonv.media.images import Picture
 from sficonv.preparation import workers as workers_module
-from sficonv.preparation.extract import CropOptions, read_part
+from sficonv.preparation.extract import read_part
+from sficonv.preparation.options import PrepareOptions
 from sficonv.preparation.prepare import prepare
 from sficonv.preparation.workers import run_items
 
-OPTIONS = CropOptions(frames=2, margin=1.3, size=64, faces="largest", detect=True, min_score=0.7)
+OPTIONS = PrepareOptions(frames=2, size=64, timeout=4)
 
 RUN = """
 import sys
@@ -188,13 +189,14 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_old_manifest(photos: Path, tmp
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_file_that_hangs_costs_one_file(photos: Path, tmp_path: Path, workers: int) -> None:
-    items = {item.path.name: item for item in list_source(photos)}
+    items = {item.path.name: item for item in read_source(photos).items}
     pipe = tmp_path / "sequence.tar"
     os.mkfifo(pipe)  # opening it blocks until somebody writes to it: nobody does
     hanging = replace(items["real0.png"], path=pipe, name="hanging", members=("a/1.png",))
     items = {"sequence.tar!a": hanging, **items}
     start = time.monotonic()
-    parts = {part.source: part for part in run_items(items, tmp_path / "out", OPTIONS, workers, timeout=4)}
+    options = replace(OPTIONS, workers=workers)
+    parts = {part.source: part for part in run_items(items, tmp_path / "out", options)}
     assert 4 <= time.monotonic() - start < 60
     assert set(parts) == set(items)
     assert {name for name, part in parts.items() if part.reason} == {"sequence.tar!a"}
@@ -208,10 +210,10 @@ CRASHING = """
 import os
 from sficonv.preparation.workers import work as work_soundly
 
-def work(item, name, out, options, timeout):
+def work(item, name, out, options):
     if "real1" in name:
         os.abort()  # what a decoder does at worst
-    return work_soundly(item, name, out, options, timeout)
+    return work_soundly(item, name, out, options)
 """
 
 
@@ -226,7 +228,7 @@ def test_a_crashing_decoder_costs_one_file(
     report = prepare(photos, tmp_path / "out", workers=2)
     assert report.crops == 5
     assert [(p.path, p.reason) for p in report.problems] == [("real/real1.png", "crashed")]
-    assert "(a crash of its decoder)" in report.problems[0].detail
+    assert "its decoder crashed" in report.problems[0].detail
     monkeypatch.undo()
     again = prepare(photos, tmp_path / "out", workers=0)  # tried again: memory may have run out
     assert again.resumed == 5 and again.crops == 6 and again.problems == []
@@ -263,11 +265,11 @@ def test_scripts_without_a_main_guard_are_told_so(photos: Path, tmp_path: Path) 
 
 def test_run_items_yields_every_part_once(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    items = {item.path.name: item for item in list_source(photos)}
+    items = {item.path.name: item for item in read_source(photos).items}
     items["missing"] = replace(items["real0.png"], path=photos / "missing.png", name="missing")
-    parts = list(run_items(items, tmp_path / "out", OPTIONS, 1))
+    parts = list(run_items(items, tmp_path / "out", replace(OPTIONS, workers=1)))
     assert sorted(part.source for part in parts) == sorted(items)
-    assert list(run_items({}, tmp_path / "out", OPTIONS, 2)) == []
+    assert list(run_items({}, tmp_path / "out", OPTIONS)) == []
 
 
 def test_a_cut_photograph_gives_its_face_and_a_problem(photos: Path, tmp_path: Path) -> None:

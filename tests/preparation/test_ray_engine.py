@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sficonv.datasets.layouts import list_source
+from sficonv.datasets.layouts import read_source
 from sficonv.errors import SficonvError
-from sficonv.preparation.extract import CropOptions
+from sficonv.preparation.options import PrepareOptions
 from sficonv.preparation.prepare import prepare
 from sficonv.preparation.ray_engine import run_items_on_ray
 
 ray = pytest.importorskip("ray", reason="needs the extra [ray]")
 
-OPTIONS = CropOptions(frames=2, margin=1.3, size=64, faces="largest", detect=True, min_score=0.7)
+OPTIONS = PrepareOptions(frames=2, size=64, timeout=4)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,13 @@ def test_the_same_bytes_as_the_local_engine(ffpp: Path, tmp_path: Path, cluster:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_hanging_and_failing_files_cost_no_other(photos: Path, tmp_path: Path, cluster: None) -> None:
-    items = {item.path.name: item for item in list_source(photos)}
+    items = {item.path.name: item for item in read_source(photos).items}
     os.mkfifo(tmp_path / "sequence.tar")  # blocks whoever opens it
     real = items["real0.png"]
     hanging = replace(real, path=tmp_path / "sequence.tar", name="hanging", members=("a/1.png",))
     missing = replace(real, path=photos / "missing.png", name="missing")
     items = {"hanging": hanging, "missing": missing, **items}
-    parts = {p.source: p for p in run_items_on_ray(items, tmp_path / "out", OPTIONS, None, timeout=4)}
+    parts = {p.source: p for p in run_items_on_ray(items, tmp_path / "out", OPTIONS)}
     assert {name: part.reason for name, part in parts.items() if part.reason} == {
         "hanging": "timeout",
         "missing": "unreadable",
@@ -61,7 +61,7 @@ def test_hanging_and_failing_files_cost_no_other(photos: Path, tmp_path: Path, c
 
 
 def test_the_output_cannot_be_written(photos: Path, tmp_path: Path, cluster: None) -> None:
-    items = {item.path.name: item for item in list_source(photos)}
+    items = {item.path.name: item for item in read_source(photos).items}
     (tmp_path / "out").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="out"):
-        list(run_items_on_ray(items, tmp_path / "out", OPTIONS, 1))
+        list(run_items_on_ray(items, tmp_path / "out", OPTIONS))

@@ -79,10 +79,11 @@ def make_parser(name: str, verb: Verb, signature: Signature) -> Parser:
         print_config=None,
     )
     parser.options, parser.metavars = signature.options, {verb.positional: verb.metavar}
-    groups = {part: parser.add_argument_group(title) for part, title in signature.titles.items()}
+    titles = dict.fromkeys(option.group for option in signature.options if option.group)
+    groups = {title: parser.add_argument_group(title) for title in titles}
     parser.first = verb.first
     for option in signature.options:
-        _add(groups.get(option.part_of, parser), option, verb)
+        _add(groups.get(option.group, parser), option, verb)
     parser.add_argument("-h", "--help", action="help", help="Show this help.")
     parser.add_argument("--json", action="store_true", help="Print the answer as JSON, and nothing else.")
     parser.add_argument("--config", action="config", help="YAML file with options of the same names.")

@@ -42,6 +42,7 @@ class Option:
         default: Its value where it is not given, or `REQUIRED`.
         help: What the docstring says of it.
         part_of: The parameter of the function whose dataclass has this field, or "" for a parameter itself.
+        group: First line of the docstring of the dataclass that defines the field: a heading for the help.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Option:
     default: Any
     help: str
     part_of: str = ""
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +62,12 @@ class Signature:
         options: Its options in the order of the source.
         classes: For each parameter that is a dataclass, where that stands, as `"module:name"`.
         named: Those of them that take a name.
-        titles: For each of them, the first line of its docstring.
     """
 
     text: str
     options: tuple[Option, ...]
     classes: dict[str, str]
     named: frozenset[str]
-    titles: dict[str, str]
 
 
 def read_signature(function: str) -> Signature:
@@ -87,7 +87,6 @@ def read_signature(function: str) -> Signature:
     text, helps = _docstring(node)
     options: list[Option] = []
     classes: dict[str, str] = {}
-    titles: dict[str, str] = {}
     named = set()
     own = {argument.arg for argument, _ in _parameters(node.args)}
     for argument, default_node in _parameters(node.args):
@@ -96,7 +95,6 @@ def read_signature(function: str) -> Signature:
         typed = _typed(hint)
         if record is not None:
             classes[argument.arg] = record.home
-            titles[argument.arg] = record.title
             if typed in (None, type(None)):
                 options += (dataclasses.replace(field, part_of=argument.arg) for field in record.options)
                 continue
@@ -107,11 +105,11 @@ def read_signature(function: str) -> Signature:
         options.append(Option(argument.arg, typed, default, helps.get(argument.arg, "")))
         if record is not None:
             options += (
-                Option(field.name, field.type | None, None, field.help, argument.arg)
+                Option(field.name, field.type | None, None, field.help, argument.arg, field.group)
                 for field in record.options
                 if field.default is not REQUIRED and field.name not in own
             )
-    return Signature(text, tuple(options), classes, frozenset(named), titles)
+    return Signature(text, tuple(options), classes, frozenset(named))
 
 
 def constant(name: str) -> Any:
@@ -164,7 +162,6 @@ class _Record:
     """Base of the stand-ins for dataclasses."""
 
     home: str
-    title: str
     options: tuple[Option, ...]
 
 
@@ -218,6 +215,7 @@ class _Source(dict[str, Any]):
     def _record(self, node: ast.ClassDef) -> type[_Record]:
         """A stand-in for a dataclass, with its fields as options."""
         text, helps = _docstring(node)
+        title = text.partition("\n")[0].rstrip(".")
         options: dict[str, Option] = {}
         for base in node.bases:
             kind = self.evaluate(base)
@@ -232,9 +230,8 @@ class _Source(dict[str, Any]):
             if isinstance(default, dataclasses.Field):
                 factory: Any = default.default_factory
                 default = default.default if factory is REQUIRED else factory()
-            options[key] = Option(key, kind, default, helps.get(key, ""))
-        title = text.partition("\n")[0].rstrip(".")
-        space = {"home": f"{self.module}:{node.name}", "title": title, "options": tuple(options.values())}
+            options[key] = Option(key, kind, default, helps.get(key, ""), group=title)
+        space = {"home": f"{self.module}:{node.name}", "options": tuple(options.values())}
         return type(node.name, (_Record,), space)
 
 

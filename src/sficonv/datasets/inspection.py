@@ -6,10 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sficonv.datasets.identity_split import SPLIT_NAMES
-from sficonv.datasets.layouts import LayoutName, read_source
+from sficonv.datasets.layouts import read_source
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, clean_text
 
 if TYPE_CHECKING:
@@ -107,33 +108,17 @@ class SourceReport:
 
 def inspect_source(
     source: str | Path,
-    *,
-    layout: LayoutName | None = None,
-    dataset: str | None = None,
-    label: int | None = None,
-    video_pattern: str | None = None,
-    video_folders: bool = False,
-    fake_label: Literal[0, 1] | None = None,
-    base_folder: str | None = None,
-    split: Literal["train", "val", "test"] | None = None,
-    split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    options: SourceOptions = SourceOptions(),  # noqa: B008  (frozen)
+    **changes: Any,
 ) -> SourceReport:
     """List what a dataset's folder holds and what is missing from it.
 
     Nothing is decoded and nothing is written. `prepare` starts from the same listing.
 
     Args:
-        source: Folder of the data set, or a CSV, text or JSON list.
-        layout: How to read it; default: found out. One of ffpp, celebdf, dfdc, dfdcp, deeperforensics,
-            wilddeepfake, df40, uadfv, ffiw, hff, folder, csv, txt, deepfakebench.
-        dataset: Name of the data set; default: the layout's, or the name of the folder.
-        label: For a folder without real/ and fake/: the label of all files (0 real, 1 fake).
-        video_pattern: Plain folders: regular expression for file names, see `prepare`.
-        video_folders: Plain folders: the images in one folder are the frames of one video.
-        fake_label: CSV and text lists: the number that means fake in them.
-        base_folder: Lists: the folder that their paths are relative to; default: found out.
-        split: Put everything into this split.
-        split_fractions: Train, val and test, where neither lists nor folders say which file belongs where.
+        source: Folder of the dataset, or a CSV, text or JSON list.
+        options: How the source is read.
+        **changes: Single fields of `options`, such as `layout="ffpp"`.
 
     Returns:
         The report.
@@ -145,18 +130,7 @@ def inspect_source(
         >>> print(inspect_source("Celeb-DF-v2").complete)  # doctest: +SKIP
         True
     """
-    found = read_source(
-        source,
-        layout=layout,
-        dataset=dataset,
-        label=label,
-        video_pattern=video_pattern,
-        video_folders=video_folders,
-        fake_label=fake_label,
-        base_folder=base_folder,
-        split=split,
-        split_fractions=split_fractions,
-    )
+    found = read_source(source, options, **changes)
     return SourceReport(
         source=clean_text(str(source)),
         layout=found.layout,

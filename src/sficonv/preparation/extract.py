@@ -24,29 +24,11 @@ from sficonv.media.archives import frame_number, read_archive
 from sficonv.media.images import read_picture, write_png
 from sficonv.media.kinds import media_kind
 from sficonv.media.video import Frame, VideoInfo, iter_frames, probe, sample_times
-from sficonv.preparation.forging import Points, add_forgeries
-from sficonv.preparation.persons import Kept, Masks, forged, keep
+from sficonv.preparation.forging import add_forgeries
+from sficonv.preparation.options import CropOptions
+from sficonv.preparation.persons import Masks, forged, keep
 from sficonv.preparation.watchdog import end_with_parent
 from sficonv.splits.near_duplicates import perceptual_hash
-
-
-@dataclass(frozen=True)
-class CropOptions:
-    """How faces are found and cut; the same for all files of a prepared folder. See `prepare` for each."""
-
-    frames: int
-    margin: float
-    size: int
-    faces: Kept
-    detect: bool
-    min_score: float
-    detector: DetectorName = "yunet"
-    align: bool = False
-    self_blend: int = 0
-    self_blend_points: Points = "five"
-    seed: int = 0
-    every: tuple[tuple[int, int], tuple[int, int]] | None = None
-    """Instead of `frames`: distance and number of the frames of a real and of a fake video."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +286,7 @@ def _whole(image: np.ndarray, faces: list[Face], size: int) -> tuple[Face, np.nd
 
 
 @cache
-def _detector(name: DetectorName, min_score: float) -> FaceDetector:
+def _detector(name: DetectorName, min_score: float | None) -> FaceDetector:
     return create_detector(name, min_score=min_score)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from sficonv.faces.alignment import TEMPLATE, similarity
 from sficonv.faces.detectors import import_dlib, shape_predictor
 from sficonv.faces.forging import forge_one
 from sficonv.media.images import read_image, write_png
+from sficonv.preparation.options import Points
 from sficonv.splits.near_duplicates import perceptual_hash
-
-Points = Literal["five", "68"]
 
 METHOD = "selfblend"
 _PREDICTOR_68 = "shape_predictor_68_face_landmarks.dat"
@@ -29,11 +28,8 @@ def check_points(points: Points) -> None:
     """See that the landmarks asked for can be had.
 
     Raises:
-        ValueError: No such landmarks.
         DataError: dlib or its model is missing.
     """
-    if points not in get_args(Points):
-        raise ValueError(f"self_blend_points must be five or 68, got {points!r}")
     if points == "68":
         shape_predictor(_PREDICTOR_68)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,8 +15,7 @@ from sficonv.errors import MediaError
 from sficonv.media.images import read_image
 from sficonv.media.kinds import media_kind
 from sficonv.media.video import Frame, iter_frames
-
-Kept = Literal["largest", "main", "all"]
+from sficonv.preparation.options import Kept
 
 _MASK_SIDE = 160  # pixels; enough to tell two faces apart
 _FORGED_SHARE = 0.5

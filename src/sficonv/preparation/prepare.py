@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pandas as pd
 
-from sficonv.datasets.layouts import LayoutName, read_source
+from sficonv.datasets.layouts import read_source
 from sficonv.datasets.manifest import COLUMNS, Protocol, manifest_hash, write_manifest
 from sficonv.datasets.shards import write_shards
 from sficonv.datasets.source import Source, SourceItem, clean_text, source_key
 from sficonv.errors import DataError
-from sficonv.faces.detectors import DEFAULT_MIN_SCORE, DetectorName, create_detector
+from sficonv.faces.detectors import create_detector
 from sficonv.files import atomic_file
-from sficonv.preparation.extract import CropOptions, Part
-from sficonv.preparation.forging import Points, check_points, with_identity
-from sficonv.preparation.persons import Kept
+from sficonv.preparation.extract import Part
+from sficonv.preparation.forging import check_points, with_identity
+from sficonv.preparation.options import FrameSteps, PrepareOptions
 from sficonv.preparation.ray_engine import run_items_on_ray
 from sficonv.preparation.report import PROBLEMS_NAME, PrepareReport, Problem
 from sficonv.preparation.resume import claimed, finished, forget
@@ -37,91 +37,24 @@ from sficonv.splits.paper_protocol import paper_sampling
 def prepare(
     source: str | Path,
     out: str | Path,
-    *,
-    layout: LayoutName | None = None,
-    frames: int = 32,
-    sampling: Literal["even", "paper"] = "even",
-    margin: float = 1.3,
-    size: int = 256,
-    faces: Kept = "largest",
-    align: bool = False,
-    detector: DetectorName = "yunet",
-    detect: bool = True,
-    min_score: float | None = None,
-    self_blend: int = 0,
-    self_blend_points: Points = "five",
-    seed: int = 0,
-    dataset: str | None = None,
-    label: int | None = None,
-    video_pattern: str | None = None,
-    video_folders: bool = False,
-    fake_label: Literal[0, 1] | None = None,
-    base_folder: str | None = None,
-    split: Literal["train", "val", "test"] | None = None,
-    split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
-    methods: Sequence[str] | None = None,
-    compressions: Sequence[str] | None = None,
-    workers: int | None = None,
-    engine: Literal["local", "ray"] = "local",
-    address: str | None = None,
-    timeout: float = 300,
-    shards: int = 0,
-    resume: bool = True,
+    options: PrepareOptions = PrepareOptions(),  # noqa: B008  (frozen)
+    **changes: Any,
 ) -> PrepareReport:
-    """Turn a dataset of videos or images into 8-bit PNG face crops and a manifest.
+    """Cut the faces out of a dataset of videos or images: 8-bit PNG crops and a manifest.
 
-    The same command continues a run that was interrupted or killed: files added or changed since then are
-    done, files that are gone are left out. A broken, empty, faceless or
-    truncated file becomes a row of `problems.csv` and never stops the others. In scripts, worker processes
-    need the call below `if __name__ == "__main__":`. To check what is already prepared, use
-    `sficonv check DIR`.
+    The same command continues a run that was interrupted or killed: new and changed files are done, files
+    that are gone are left out. A broken, empty, truncated or faceless file becomes a row of `problems.csv`
+    and never stops the others. In scripts, worker processes need the call below
+    `if __name__ == "__main__":`. `sficonv check DIR` checks what is already prepared.
 
     Args:
-        source: A data set as distributed, complete or not (see `sficonv inspect` for what is there); a folder
-            of images or videos with real/ and fake/ sub-folders (also 0/ and 1/, original/ and
-            manipulated/), optionally below train/, val/ and test/; or a CSV, text or DeepfakeBench JSON list.
+        source: A dataset as distributed, complete or not (`sficonv inspect` shows what is there); a folder of
+            images or videos with `real/` and `fake/` inside (also `0/` and `1/`, `original/` and
+            `manipulated/`), optionally below `train/`, `val/` and `test/`; or a CSV, text or DeepfakeBench
+            JSON list.
         out: Folder to write: `crops/`, `manifest.parquet`, `problems.csv`.
-        layout: How to read the source; default: found out. One of ffpp, celebdf, dfdc, dfdcp,
-            deeperforensics, wilddeepfake, df40, uadfv, ffiw, hff, folder, csv, txt, deepfakebench.
-        frames: Frames per video, spread evenly.
-        sampling: "paper": instead, every N_iter-th frame from the start, up to N_frames, as the SFIConv paper
-            takes them of its data sets (for `split` with the protocol paper).
-        margin: Side of the square crop relative to the longer side of the face box.
-        size: Side of the crops in pixels.
-        faces: Of several faces in a frame, take the "largest" or "all", or of several people in a video the
-            "main" one: whose faces have the largest area in sum. Where a data set has masks of its fakes,
-            only the people who were forged are taken from these.
-        align: Turn, shift and scale every face by its five points so that they lie where all faces have them.
-        detector: "yunet", or "dlib": the HOG detector of the paper, many times slower (extra `[dlib]`).
-        detect: False: the images are face crops already; they are only resized.
-        min_score: Confidence from which a face counts; default: 0.7 for YuNet, 0 for dlib.
-        self_blend: Make so many forgeries of each real crop by blending it with itself (Shiohara and
-            Yamasaki, CVPR 2022), with their masks below `masks/`: for those who have real faces only.
-        self_blend_points: Shape of the blended region: extrapolated from the "five" points, or the convex
-            hull of dlib's "68" (extra `[dlib]`; that model was trained on data for non-commercial use).
-        seed: Of the forgeries.
-        dataset: Name of the data set in the manifest; default "ffpp" or the folder's name.
-        label: For a folder without real/ and fake/: the label of all files (0 real, 1 fake).
-        video_pattern: Plain folders: regular expression for file names without suffix, with the named group
-            `video` and optionally `ids` (identities, separated by `_`) and `frame`.
-        video_folders: Plain folders: the images in one folder are the frames of one video.
-        fake_label: CSV and text lists: the number that means fake in them. Default: 1 in a CSV; in text
-            lists it has to follow from the folders in the paths.
-        base_folder: Lists: the folder that their paths are relative to; default: found out.
-        split: Put everything into this split: "train", "val" or "test".
-        split_fractions: Train, val and test, where neither lists nor folders say which file belongs where.
-        methods: Only these manipulations; real files always stay.
-        compressions: Only these, for example c23.
-        workers: Processes; default: one per processor (engine ray: one less than the cluster has). 0: work
-            in this process.
-        engine: "local": processes of this machine. "ray": tasks of a Ray cluster whose machines see `source`
-            and `out` under the same paths (extra `[ray]`).
-        address: Of the Ray cluster, for example auto or ray://host:10001; default: one on this machine.
-        timeout: Seconds without a frame after which a file is given up and its process ended (a problem like
-            any other, not with workers=0); 0: never.
-        shards: Write the crops of each split into so many tar shards, too, which training can stream: give
-            the folder `shards` below `out` as its data.
-        resume: False: delete what an earlier run left in `out` and start anew.
+        options: How the source is read, how faces are cut, and how the work is done.
+        **changes: Single fields of `options`, such as `frames=8`.
 
     Returns:
         Counts, problems and warnings.
@@ -129,84 +62,50 @@ def prepare(
     Raises:
         DataError: Nothing usable in `source`, `out` holds something else, was made with other options, is
             being written by another run, or cannot be written, or the face detector's network is missing.
-        ValueError: An argument out of range.
+        ValueError: A value is out of range.
 
     Example:
         >>> report = prepare("FaceForensics++", "prepared/ffpp", frames=8)  # doctest: +SKIP
         >>> print(report.summary())  # doctest: +SKIP
     """
-    if min_score is None:
-        min_score = DEFAULT_MIN_SCORE.get(detector, 0.0)
-    crop_options = CropOptions(
-        frames, margin, size, faces, detect, min_score, detector, align, self_blend, self_blend_points, seed
-    )
-    _check_options(crop_options, workers, timeout, shards)
-    if engine not in ("local", "ray") or sampling not in ("even", "paper"):
-        raise ValueError(f"engine is local or ray, sampling even or paper, got {engine!r} and {sampling!r}")
-    create_detector(detector, min_score=min_score)  # without its network every file would be blamed
-    check_points(self_blend_points)
+    options = replace(options, **changes).with_min_score()
+    create_detector(options.detector, min_score=options.min_score)  # else every file would be blamed
+    check_points(options.self_blend_points)
     root, out = Path(source), Path(out)
-    listing = {
-        "layout": layout,
-        "dataset": dataset,
-        "label": label,
-        "video_pattern": video_pattern,
-        "video_folders": video_folders,
-        "fake_label": fake_label,
-        "base_folder": base_folder,
-        "split": split,
-        "split_fractions": list(split_fractions),
-        "methods": None if methods is None else sorted(methods),
-        "compressions": None if compressions is None else sorted(compressions),
-    }
-    found = read_source(root, **listing)  # type: ignore[arg-type]
-    if self_blend:
+    found = read_source(root, options)
+    if options.self_blend:
         found = replace(found, items=[with_identity(item) for item in found.items])
-    if sampling == "paper":
-        crop_options = replace(crop_options, every=_paper_frames(found.dataset))
+    if options.sampling == "paper":
+        options = replace(options, every=_paper_frames(found.dataset))
     if found.layout in ("folder", "hff", "df40") and out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{out} lies inside {root}: its crops would be taken for data; choose another folder")
-    asked = {"source": str(root.resolve()), **listing, **asdict(crop_options)}
-    with claimed(out, asked, resume):
+    with claimed(out, {"source": str(root.resolve()), **options.recorded()}, options.resume):
         names = {source_key(item, root): item for item in found.items}
         done = {name: part for name in names if (part := finished(out, name, names[name])) is not None}
         todo = {name: item for name, item in names.items() if name not in done}
         for name in todo:
             forget(out, name)
         resumed = len(done)
-        if engine == "ray":
-            parts = run_items_on_ray(todo, out, crop_options, workers, timeout, address)
-        else:
-            parts = run_items(todo, out, crop_options, workers, timeout)
+        run = run_items_on_ray if options.engine == "ray" else run_items
         try:
-            for part in _progress(parts, total=len(names), done=resumed):
+            for part in _progress(run(todo, out, options), total=len(names), done=resumed):
                 done[part.source] = part
-            report = _finish(found, names, done, out, resumed, split)
-            return replace(report, shards=write_shards(out, shards=shards)) if shards else report
+            report = _finish(found, names, done, out, resumed, options.split)
+            return (
+                replace(report, shards=write_shards(out, shards=options.shards)) if options.shards else report
+            )
         except OSError as error:
             raise DataError(
-                f"{out}: cannot write ({error}); what is done is kept, run again to go on"
+                f"{out}: cannot write ({error}); finished files are kept, run the same command to continue"
             ) from error
 
 
-def _check_options(options: CropOptions, workers: int | None, timeout: float, shards: int) -> None:
-    if options.frames < 1 or options.size < 16 or not options.margin > 0 or options.self_blend < 0:
-        raise ValueError("frames must be >= 1, size >= 16, margin > 0 and self_blend >= 0")
-    if options.faces not in ("largest", "main", "all"):
-        raise ValueError(f"faces must be largest, main or all, got {options.faces!r}")
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be >= 0, got {workers}")
-    if timeout < 0 or shards < 0:
-        raise ValueError(f"timeout and shards must be >= 0, got {timeout} and {shards}")
-
-
-def _paper_frames(dataset: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Distance and number of the frames that the paper takes of real and of fake videos; images have none."""
+def _paper_frames(dataset: str) -> FrameSteps | None:
+    """The frames that the paper takes of a dataset's videos; images have none."""
     sampling = paper_sampling(dataset)
     if sampling.n_iter is None:
         return None
-    real, fake = zip(sampling.n_iter, sampling.n_frames, strict=True)
-    return real, fake
+    return FrameSteps(*zip(sampling.n_iter, sampling.n_frames, strict=True))
 
 
 def _progress(parts: Iterable[Part], *, total: int, done: int) -> Iterator[Part]:

@@ -9,19 +9,13 @@ from typing import Any
 
 from sficonv.datasets.source import SourceItem
 from sficonv.errors import DataError, SficonvError
-from sficonv.preparation.extract import CropOptions, Part, limit_threads, watch_file
+from sficonv.preparation.extract import Part, limit_threads, watch_file
+from sficonv.preparation.options import PrepareOptions
 from sficonv.preparation.watchdog import hung
 from sficonv.preparation.workers import crashed, timed_out, work
 
 
-def run_items_on_ray(
-    todo: dict[str, SourceItem],
-    out: Path,
-    options: CropOptions,
-    workers: int | None,
-    timeout: float = 0,
-    address: str | None = None,
-) -> Iterator[Part]:
+def run_items_on_ray(todo: dict[str, SourceItem], out: Path, options: PrepareOptions) -> Iterator[Part]:
     """Run `prepare_item` on every item, in tasks of a Ray cluster.
 
     Every machine needs sficonv, the source and the prepared folder under the same paths (a shared file
@@ -30,12 +24,9 @@ def run_items_on_ray(
     Args:
         todo: The items by their path below the source folder.
         out: The prepared folder.
-        options: How to find and cut faces.
-        workers: Tasks at a time, one processor each; `None`: one less than the cluster has processors, which
-            leaves one to the driver.
-        timeout: Seconds without a frame after which a task's process is ended; 0: never.
-        address: Of the cluster, as `ray.init` takes it, for example "auto" or "ray://host:10001"; `None`: a
-            cluster that this program has joined, else one on this machine that ends with the run.
+        options: How to find and cut faces. `workers` tasks run at a time, one processor each; by default one
+            less than the cluster has, which leaves one to the driver. `address` is the cluster's; by default
+            one that this program has joined, else one on this machine that ends with the run.
 
     Yields:
         The parts as `sficonv.preparation.workers.run_items` gives them.
@@ -51,7 +42,7 @@ def run_items_on_ray(
         raise SficonvError("the engine ray needs the package ray: pip install 'sficonv[ray]'") from error
     from ray.exceptions import WorkerCrashedError
 
-    ours = not ray.is_initialized()
+    ours, address = not ray.is_initialized(), options.address
     if ours:
         try:
             dashboard = None if address else False  # that of a cluster is its own affair
@@ -60,7 +51,7 @@ def run_items_on_ray(
             raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
     try:
         processors = int(ray.cluster_resources().get("CPU", 1))
-        most = max(1, processors - 1) if not workers else min(workers, processors)
+        most = min(options.workers, processors) if options.workers else max(1, processors - 1)
         # A process that ends took its file with it, not the machine: the same file is tried once more.
         task = ray.remote(num_cpus=1, max_retries=0)(_task)
         tries = dict.fromkeys(todo, 2)
@@ -72,7 +63,7 @@ def run_items_on_ray(
             names = [again.pop() for _ in range(min(len(again), most - len(flying)))]
             names += islice(waiting, most - len(flying) - len(names))
             for name in names:
-                flying[task.remote(todo[name], name, where, options, timeout)] = name
+                flying[task.remote(todo[name], name, where, options)] = name
             if not flying:
                 return
             for reference in ray.wait(list(flying))[0]:
@@ -82,7 +73,7 @@ def run_items_on_ray(
                 except WorkerCrashedError:
                     tries[name] -= 1
                     if hung(watch_file(out, name)):
-                        yield timed_out(name, todo[name], timeout)
+                        yield timed_out(name, todo[name], options.timeout)
                     elif tries[name]:
                         again.append(name)
                     else:
@@ -99,6 +90,6 @@ def run_items_on_ray(
             ray.shutdown()
 
 
-def _task(item: SourceItem, name: str, out: Path, options: CropOptions, timeout: float) -> Part:
+def _task(item: SourceItem, name: str, out: Path, options: PrepareOptions) -> Part:
     limit_threads()
-    return work(item, name, out, options, timeout)
+    return work(item, name, out, options)

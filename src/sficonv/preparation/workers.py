@@ -11,22 +11,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from sficonv.datasets.source import SourceItem
-from sficonv.preparation.extract import CropOptions, Part, file_stamp, prepare_item, start_worker, watch_file
+from sficonv.preparation.extract import Part, file_stamp, prepare_item, start_worker, watch_file
+from sficonv.preparation.options import PrepareOptions
 from sficonv.preparation.watchdog import hung, watchdog
 
 
-def run_items(
-    todo: dict[str, SourceItem], out: Path, options: CropOptions, workers: int | None, timeout: float = 0
-) -> Iterator[Part]:
+def run_items(todo: dict[str, SourceItem], out: Path, options: PrepareOptions) -> Iterator[Part]:
     """Run `prepare_item` on every item, in processes of this machine.
 
     Args:
         todo: The items by their path below the source folder.
         out: The prepared folder.
-        options: How to find and cut faces.
-        workers: Processes; `None`: one per processor; 0: work in this process.
-        timeout: Seconds without a frame after which a process is ended; 0: never. Without processes there is
-            none to end and no limit.
+        options: How to find and cut faces, in how many processes, and after how many seconds without a frame
+            to end one.
 
     Yields:
         The parts in the order in which they are finished. An item that kills its process, even when it
@@ -37,14 +34,14 @@ def run_items(
         OSError: The crops cannot be written.
         RuntimeError: The processes do not start.
     """
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
     if workers == 0:
         yield from (prepare_item(item, name, out, options) for name, item in todo.items())
         return
     left = dict(todo)
     while left:
         lost: list[str] = []
-        for name, part in _run_pool(left, out, options, min(workers, len(left)), timeout):
+        for name, part in _run_pool(left, out, options, min(workers, len(left))):
             if part is None:
                 lost.append(name)
                 continue
@@ -54,26 +51,26 @@ def run_items(
         # alone to find the culprit.
         slow = [name for name in lost if hung(watch_file(out, name))]
         for name in slow:
-            yield timed_out(name, left.pop(name), timeout)
+            yield timed_out(name, left.pop(name), options.timeout)
         for name in [] if slow else lost:
             item = left.pop(name)
-            [(_, part)] = _run_pool({name: item}, out, options, 1, timeout)
+            [(_, part)] = _run_pool({name: item}, out, options, 1)
             if part is None and hung(watch_file(out, name)):
-                part = timed_out(name, item, timeout)
+                part = timed_out(name, item, options.timeout)
             yield part or crashed(name, item)
 
 
-def work(item: SourceItem, name: str, out: Path, options: CropOptions, timeout: float) -> Part:
+def work(item: SourceItem, name: str, out: Path, options: PrepareOptions) -> Part:
     """What a process of any engine does with one item: `prepare_item`, ended if it hangs."""
-    with watchdog(watch_file(out, name), timeout) as progress:
+    with watchdog(watch_file(out, name), options.timeout) as progress:
         return prepare_item(item, name, out, options, progress)
 
 
 def crashed(name: str, item: SourceItem) -> Part:
     """The part of an item that ended its process."""
     detail = (
-        f"{item.path}: the process that worked on this file was ended twice, by the file (a crash of its "
-        "decoder), for want of memory, or by somebody; run again to try once more"
+        f"{item.path}: the process working on this file ended twice: its decoder crashed, memory ran out, or "
+        "somebody stopped it; run again to try once more"
     )
     return Part(name, file_stamp(item.path), reason="crashed", detail=detail)
 
@@ -85,7 +82,7 @@ def timed_out(name: str, item: SourceItem, timeout: float) -> Part:
 
 
 def _run_pool(
-    todo: dict[str, SourceItem], out: Path, options: CropOptions, workers: int, timeout: float
+    todo: dict[str, SourceItem], out: Path, options: PrepareOptions, workers: int
 ) -> Iterator[tuple[str, Part | None]]:
     """Work through `todo` with one pool of processes; `None` for what was in flight when it broke."""
     queue = iter(list(todo.items()))
@@ -95,7 +92,7 @@ def _run_pool(
         _check_start(pool)
         while True:
             for name, item in islice(queue, 2 * workers - len(flying)):
-                flying[pool.submit(work, item, name, out, options, timeout)] = name
+                flying[pool.submit(work, item, name, out, options)] = name
             if not flying:
                 return
             for future in wait(flying, return_when=FIRST_COMPLETED).done:

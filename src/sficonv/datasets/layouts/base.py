@@ -11,32 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sficonv.datasets.identity_split import split_by_identity
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts
 from sficonv.errors import DataError, MediaError
 from sficonv.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _CONTAINERS = ("videos", "frames", "images")  # say nothing about what is in them
 _NOT_DATA = ("masks", "landmarks")
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to read a source; `read_source` explains each."""
-
-    dataset: str | None = None
-    label: int | None = None
-    video_pattern: str | None = None
-    video_folders: bool = False
-    split_fractions: Sequence[float] | None = (0.7, 0.15, 0.15)
-    fake_label: int | None = None
-    base_folder: Path | None = None
-
-    def given(self) -> set[str]:
-        """The options that only some layouts understand and that were given."""
-        names = ("label", "video_pattern", "video_folders", "fake_label", "base_folder")
-        return {
-            name for name in names if getattr(self, name) is not None and getattr(self, name) is not False
-        }
 
 
 @dataclass(frozen=True)
@@ -47,12 +28,12 @@ class Layout:
         title: The data set, as people call it.
         fits: Whether a folder (or list file) looks like this.
         read: Reads it.
-        options: Those of `ReadOptions.given` that it understands.
+        options: Those of `SourceOptions` that not every layout understands, and this one does.
     """
 
     title: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path, ReadOptions], Source]
+    read: Callable[[Path, SourceOptions], Source]
     options: frozenset[str] = frozenset()
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from sficonv.datasets.layouts.base import (
     Found,
     Layout,
-    ReadOptions,
     child,
     listed_name,
     make_item,
@@ -21,6 +20,7 @@ from sficonv.datasets.layouts.base import (
     take_validation,
     walk,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 from sficonv.errors import DataError
 
@@ -34,7 +34,7 @@ _V2_LINES = 518
 _PP_REAL_TEST = 178
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read Celeb-DF: the folder gives the label, the official list the test set; everything else trains."""
     listed = _test_list(root)
     version = _version(root, len(listed))
@@ -61,7 +61,7 @@ def _read(root: Path, options: ReadOptions) -> Source:
     notes: list[str] = []
     if listed:
         notes.append(f"{_LIST} says 1 = real, 0 = fake: read as such and checked against the folders")
-        items, more = take_validation(items, options.split_fractions)
+        items, more = take_validation(items, options.fractions)
         notes += more
     else:
         notes.append(

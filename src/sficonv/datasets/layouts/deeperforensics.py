@@ -11,7 +11,6 @@ from sficonv.datasets.identity_split import SPLIT_NAMES
 from sficonv.datasets.layouts.base import (
     Found,
     Layout,
-    ReadOptions,
     make_item,
     names_in,
     not_found,
@@ -20,6 +19,7 @@ from sficonv.datasets.layouts.base import (
     subfolders,
     walk,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 from sficonv.errors import DataError
 
@@ -28,7 +28,7 @@ _COUNT = 1_000  # in each folder of manipulated_videos
 _NAME = re.compile(r"(\d{3})_([MW]\d{3})")
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read the forgeries of DeeperForensics, and the FaceForensics++ originals where they lie beside them."""
     dataset = options.dataset or "deeperforensics"
     split_of = _splits(root)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sficonv.datasets.layouts.base import Layout, ReadOptions, last_number, read_json, some
-from sficonv.datasets.layouts.listed import Finder, bases_of
+from sficonv.datasets.layouts.base import Layout, last_number, read_json, some
+from sficonv.datasets.layouts.finder import Finder, bases_of
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
 from sficonv.errors import DataError
 
@@ -45,7 +46,7 @@ class _Video:
         return self.dataset, self.group, self.compression, self.name
 
 
-def _read(file: Path, options: ReadOptions) -> Source:
+def _read(file: Path, options: SourceOptions) -> Source:
     """Read a DeepfakeBench JSON; of a video that it has in several splits the test set keeps it."""
     data = read_json(file)
     videos: dict[tuple[str, str, str, str], _Video] = {}

@@ -9,7 +9,6 @@ from pathlib import Path
 from sficonv.datasets.layouts.base import (
     Found,
     Layout,
-    ReadOptions,
     has_classes,
     make_item,
     names_in,
@@ -19,13 +18,14 @@ from sficonv.datasets.layouts.base import (
     walk,
 )
 from sficonv.datasets.layouts.ffpp import read_ffpp_splits
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem
 
 _DOMAINS = ("ff", "cdf")
 _CLASSES = {"real": 0, "fake": 1}
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read DF40: ff goes by the lists of FaceForensics++, all else (cdf, methods with a real/) only tests."""
     dataset = options.dataset or "df40"
     split_of = read_ffpp_splits(root)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from sficonv.datasets.layouts.base import (
     Layout,
-    ReadOptions,
     has_classes,
     make_item,
     names_in,
@@ -23,6 +22,7 @@ from sficonv.datasets.layouts.base import (
     walk,
     without_suffix,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 from sficonv.errors import DataError
 
@@ -42,7 +42,7 @@ class _Entry:
     original: str
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read the DFDC: every folder with a `metadata.json` or `labels.csv`, one or all of the 50 parts."""
     dataset = options.dataset or "dfdc"
     items: dict[str, SourceItem] = {}
@@ -169,12 +169,12 @@ def _folder_notes(root: Path, folders: list[Path]) -> list[str]:
 
 
 def _with_validation(
-    items: list[SourceItem], parts: Mapping[str, int], options: ReadOptions
+    items: list[SourceItem], parts: Mapping[str, int], options: SourceOptions
 ) -> tuple[list[SourceItem], list[str]]:
     """Parts 35 to 39 validate where they and others are there, as is widely done; else clips are divided."""
     numbers = set(parts.values())
     kept = numbers & set(_VALIDATION_PARTS)
-    fractions = options.split_fractions
+    fractions = options.fractions
     if fractions is None or not kept or kept == numbers or not fractions[1]:
         return take_validation(items, fractions)
     items = [

@@ -9,7 +9,6 @@ from typing import Any
 
 from sficonv.datasets.layouts.base import (
     Layout,
-    ReadOptions,
     listed_name,
     make_item,
     names_in,
@@ -21,6 +20,7 @@ from sficonv.datasets.layouts.base import (
     walk,
 )
 from sficonv.datasets.layouts.dfdc import read_label
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 from sficonv.errors import DataError
 
@@ -28,7 +28,7 @@ _FOLDERS = {"original_videos": 0, "method_a": 1, "method_b": 1}
 _COUNTS = (1_131, 4_119)  # real and fake
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read the DFDC preview: `dataset.json` gives split, label and the people in every video."""
     dataset = options.dataset or "dfdcp"
     file = root / "dataset.json"
@@ -87,7 +87,7 @@ def _read(root: Path, options: ReadOptions) -> Source:
             f"dataset.json lists {counts[0]} real and {counts[1]} fake videos; published were {_COUNTS[0]} "
             f"and {_COUNTS[1]}"
         )
-    items, more = take_validation(items, options.split_fractions)
+    items, more = take_validation(items, options.fractions)
     return Source("dfdcp", dataset, items, [*notes, *more], expected)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from sficonv.datasets.identity_split import SPLIT_NAMES
 from sficonv.datasets.layouts.base import (
     Layout,
-    ReadOptions,
     child,
     make_item,
     names_in,
@@ -16,6 +15,7 @@ from sficonv.datasets.layouts.base import (
     take_validation,
     walk,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 
 _BRANCHES = (("source", 0), ("target", 1))
@@ -23,7 +23,7 @@ _VAL_COUNT = 250  # in source/val and in target/val
 _RELEASE = "ffiw10k-v1-release"
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read FFIW-10K: source is real, target is fake, target_mask shows which of the faces."""
     root = child(root, _RELEASE) or root
     dataset = options.dataset or "ffiw"
@@ -58,7 +58,7 @@ def _read(root: Path, options: ReadOptions) -> Source:
     ]
     if not has_test and any(item.official_split == "val" for item in items):
         notes.append('there is no test folder: val is by custom the test set ("test")')
-        items, more = take_validation(items, options.split_fractions)
+        items, more = take_validation(items, options.fractions)
         notes += more
     expected = []
     for label, method in ((0, "real"), (1, "fake")):

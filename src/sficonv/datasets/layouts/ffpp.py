@@ -10,7 +10,6 @@ from sficonv.datasets.identity_split import SPLIT_NAMES
 from sficonv.datasets.layouts.base import (
     Found,
     Layout,
-    ReadOptions,
     list_folder,
     make_item,
     names_in,
@@ -19,6 +18,7 @@ from sficonv.datasets.layouts.base import (
     subfolders,
     walk,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 from sficonv.errors import DataError, MediaError
 
@@ -73,7 +73,7 @@ def _pairs(file: Path) -> list[list[str]]:
     return pairs
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read a FaceForensics++ tree, complete or not, DeepFakeDetection included.
 
     A fake belongs to a split only if both its ids do. DeepFakeDetection has no official split and is by

@@ -9,7 +9,6 @@ from pathlib import Path
 from sficonv.datasets.layouts.base import (
     Found,
     Layout,
-    ReadOptions,
     child,
     make_item,
     not_found,
@@ -18,6 +17,7 @@ from sficonv.datasets.layouts.base import (
     take_validation,
     walk,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_distinct_names
 
 _CLASSES = {"real": 0, "fake": 1}
@@ -25,7 +25,7 @@ _METHODS = {"pggan", "stylegan", "glow", "stargan", "face2face"}
 _IMAGES = 155_000
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read HFF: train/ trains, val/ is the fifth that the publications test on; sub-folders are the kinds."""
     dataset = options.dataset or "hff"
     has_test = child(root, "test") is not None
@@ -62,7 +62,7 @@ def _read(root: Path, options: ReadOptions) -> Source:
     ]
     if not has_test:
         notes.append('there is no test folder: val is the set that the publications test on ("test")')
-        items, more = take_validation(items, options.split_fractions)
+        items, more = take_validation(items, options.fractions)
         notes += more
     if absent := sorted(_METHODS - {_plain(kind) for kind in kinds}):
         notes.append(f"of the five kinds of forgery some are not there: {some(absent, 5)}")

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sficonv.datasets.folders import LABEL_WORDS, SPLIT_WORDS, with_splits
-from sficonv.datasets.layouts.base import Layout, ReadOptions, last_number, read_lines, some
-from sficonv.datasets.layouts.listed import Finder, bases_of
+from sficonv.datasets.layouts.base import Layout, last_number, read_lines, some
+from sficonv.datasets.layouts.finder import Finder, bases_of
+from sficonv.datasets.layouts.plain import LABEL_WORDS, SPLIT_WORDS, with_splits
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
 from sficonv.errors import DataError
 from sficonv.media.kinds import VIDEO_SUFFIXES
@@ -54,12 +55,12 @@ class _Row:
         return f"{self.file}: line {self.line}"
 
 
-def _read_csv(file: Path, options: ReadOptions) -> Source:
+def _read_csv(file: Path, options: SourceOptions) -> Source:
     """Read a CSV or TSV: the columns path and label, and any of `_OTHERS`."""
     return _source("csv", file, list(_csv_rows(file)), options)
 
 
-def _read_text(file: Path, options: ReadOptions) -> Source:
+def _read_text(file: Path, options: SourceOptions) -> Source:
     """Read lines "path label" of one file, or of train.txt, val.txt and test.txt in a folder."""
     files = [file] if file.is_file() else [path for path in sorted(file.glob("*.txt")) if _split_of(path)]
     if not files:
@@ -113,7 +114,7 @@ def _split_of(file: Path) -> str:
     return said.pop() if len(said) == 1 else ""
 
 
-def _source(layout: str, root: Path, rows: Sequence[_Row], options: ReadOptions) -> Source:
+def _source(layout: str, root: Path, rows: Sequence[_Row], options: SourceOptions) -> Source:
     if not rows:
         raise DataError(f"{root}: the list is empty")
     labels, note = _labels(layout, rows, options.fake_label)
@@ -146,8 +147,8 @@ def _source(layout: str, root: Path, rows: Sequence[_Row], options: ReadOptions)
         notes.append(f"{len(absent)} of {len(items)} listed files do not exist: {some(absent)}")
     if note_ids := _unnamed(items, rows):
         notes.append(note_ids)
-    drawn = options.split_fractions is not None and not any(item.split for item in items)
-    items, more = with_splits(with_distinct_names(items), options.split_fractions)
+    drawn = options.fractions is not None and not any(item.split for item in items)
+    items, more = with_splits(with_distinct_names(items), options.fractions)
     return Source(layout, dataset, items, [*notes, *more], drawn=drawn)
 
 

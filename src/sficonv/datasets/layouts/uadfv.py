@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sficonv.datasets.layouts.base import Layout, ReadOptions, child, make_item, not_found, some, walk
+from sficonv.datasets.layouts.base import Layout, child, make_item, not_found, some, walk
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
 
 _FOLDERS = {"real": 0, "fake": 1}
 _COUNT = 49
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read UADFV: 0007_fake.mp4 is made from 0007.mp4, so that number is the identity of both."""
     dataset = options.dataset or "uadfv"
     items: list[SourceItem] = []

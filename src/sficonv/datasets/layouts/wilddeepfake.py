@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from sficonv.datasets.layouts.base import (
     Found,
     Layout,
-    ReadOptions,
     list_folder,
     make_item,
     not_found,
@@ -18,6 +17,7 @@ from sficonv.datasets.layouts.base import (
     take_validation,
     walk,
 )
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem
 from sficonv.errors import DataError, MediaError
 from sficonv.media.archives import frame_number, is_archive, list_archive
@@ -28,7 +28,7 @@ _FOLDERS = {
 _SEQUENCES = 7_314  # of all four folders together
 
 
-def _read(root: Path, options: ReadOptions) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read WildDeepfake: label and split are the folder's; one archive comes from one video."""
     dataset = options.dataset or "wilddeepfake"
     items: list[SourceItem] = []
@@ -55,7 +55,7 @@ def _read(root: Path, options: ReadOptions) -> Source:
             items.append(replace(item, members=members))
     if not items:
         raise not_found(root, "WildDeepfake", "real_train/0.tar.gz")
-    items, more = take_validation(items, options.split_fractions)
+    items, more = take_validation(items, options.fractions)
     notes += [
         *more,
         "the images are face crops already: prepare them with detect=False (--no-detect)",

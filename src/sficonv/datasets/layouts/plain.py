@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from sficonv.datasets.identity_split import split_by_identity
+from sficonv.datasets.layouts.base import Layout, last_number
+from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
 from sficonv.errors import DataError
 from sficonv.media.kinds import VIDEO_SUFFIXES, is_folder
@@ -40,35 +42,20 @@ class _Words:
     below: tuple[str, ...]  # folders below the label that say neither
 
 
-def read_folder(
-    root: Path,
-    *,
-    dataset: str,
-    label: int | None = None,
-    video_pattern: str | None = None,
-    video_folders: bool = False,
-    split_fractions: Sequence[float] | None = (0.7, 0.15, 0.15),
-) -> Source:
+def _read(root: Path, options: SourceOptions) -> Source:
     """Read a folder whose sub-folders say what is real and what is fake.
 
     Folder names are read word by word, in either order and combined: `train/real`, `fake/val`,
     `real_test`, `0_real`. Numbers count only where no word says it. Names below the label are the
     manipulation method (`fake/FaceSwap/a.mp4`).
 
-    Args:
-        root: The folder.
-        dataset: Name of the data set.
-        label: Of all files, where no sub-folder says it.
-        video_pattern: Regular expression with a group `video`, see `read_source`.
-        video_folders: The images in one folder are the frames of one video.
-        split_fractions: Of train, val, test, used where no folder names a split; `None`: no split.
-
     Raises:
         DataError: Nothing found, no or contradicting labels, a pattern that does not fit.
     """
+    dataset, label = options.dataset or root.resolve().name or "data", options.label
     if label not in (None, 0, 1):
         raise DataError(f"label must be 0 (real) or 1 (fake), got {label}")
-    pattern = _compile(video_pattern)
+    pattern = _compile(options.video_pattern)
     items: list[SourceItem] = []
     said: dict[str, int] = {}
     unlabelled: list[Path] = []
@@ -90,13 +77,13 @@ def read_folder(
             continue
         file_label = words.label if words.label is not None else int(label or 0)
         fitting = None if unreadable else pattern
-        item = _item(path, relative, dataset, file_label, words, fitting, video_folders)
+        item = _item(path, relative, dataset, file_label, words, fitting, options.video_folders)
         if item is None:
             unmatched.append(relative)
         else:
             items.append(item)
     if not items:
-        raise DataError(_nothing_found(root, unlabelled, unmatched, video_pattern))
+        raise DataError(_nothing_found(root, unlabelled, unmatched, options.video_pattern))
     notes = [f'folder "{name}" read as {v} = {"fake" if v else "real"}' for name, v in sorted(said.items())]
     if unlabelled:
         notes.append(f"{len(unlabelled)} files outside real and fake folders ignored, first {unlabelled[0]}")
@@ -104,13 +91,13 @@ def read_folder(
         notes.append(f"{len(unmatched)} files ignored, not matched by video_pattern: {unmatched[0].name}")
     if skipped := [path for path in listing.skipped if not path.name.startswith(".")]:
         notes.append(Listing(skipped=[path.relative_to(root) for path in skipped]).note)
-    if pattern is None and not video_folders and _look_like_frames(items):
+    if pattern is None and not options.video_folders and _look_like_frames(items):
         notes.append(
             "every image is taken for a video of its own; if the images of one folder are frames of one "
             "video, say video_folders=True (--video-folders), else they land in several splits"
         )
-    drawn = split_fractions is not None and not any(item.split for item in items)
-    items, split_note = with_splits(with_distinct_names(items), split_fractions)
+    drawn = options.fractions is not None and not any(item.split for item in items)
+    items, split_note = with_splits(with_distinct_names(items), options.fractions)
     return Source("folder", dataset, items, [*notes, *split_note], drawn=drawn)
 
 
@@ -170,8 +157,7 @@ def _item(
         video_id = prefix
         ids = (f"{owner}{relative.parent.name}",)
         below = below[:-1]
-        digits = re.findall(r"\d+", path.stem)
-        frame = int(digits[-1][-9:]) if digits else 0
+        frame = last_number(path.stem)
     method = (below[0] if below else "fake") if label else "real"
     item = SourceItem(
         path=path,
@@ -232,3 +218,11 @@ def _nothing_found(root: Path, unlabelled: list[Path], unmatched: list[Path], pa
             "Put them into real/ and fake/, or say label=0 (all real) or label=1 (all fake)"
         )
     return f"{root}: no images or videos found"
+
+
+LAYOUT = Layout(
+    title="plain folders",
+    fits=Path.is_dir,
+    read=_read,
+    options=frozenset({"label", "video_pattern", "video_folders"}),
+)

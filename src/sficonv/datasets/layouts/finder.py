@@ -71,9 +71,9 @@ def _parts(text: str) -> list[str]:
     return ["/", *parts] if text.startswith("/") else parts or ["."]
 
 
-def bases_of(file: Path, given: Path | None) -> list[Path]:
+def bases_of(file: Path, given: str | Path | None) -> list[Path]:
     """Where the paths of a list may start: what was said, else its folder and those above it."""
     if given is not None:
-        return [given]
+        return [Path(given)]
     folder = file.absolute().parent
     return [file.parent, *folder.parents[:3]]
