@@ -2,11 +2,13 @@
 
     python benchmarks/detector_data.py prepare DATA --out PREPARED
     python benchmarks/detector_data.py pack PREPARED --out PACKS --mesh facemesh468.onnx
+    python benchmarks/detector_data.py held PREPARED --out HELD
 
 DATA holds the data sets by the names of `SETS`. Splits are by identity, decided by a hash of the name:
 training, validation and test never change places when files are added. What `prepare` wrote is read by
 `sficonv calibrate`, `sficonv evaluate` and `publish_detector.py`; `pack` gathers the crops of training and
-validation in a few compact files, with 68 landmarks for each real face that may be forged.
+validation in a few compact files, with 68 landmarks for each real face that may be forged; `held` gathers the
+test crops of `claim.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from PIL import Image
 
 from sficonv.datasets.manifest import read_manifest
 
-SIZE = 256
+SIZE, HELD_SIZE = 256, 192  # HELD_SIZE: of the largest crops of DFDC
+HELD = ("dfdc", "celebdf", "ffpptest")
 DFDC_VAL, DFDC_TEST = {"18", "36"}, {"20", "33", "41"}
 SETS = {
     "ffpp": "ffpp",
@@ -147,27 +150,40 @@ def pack(prepared: Path, out: Path, mesh: Mesh, *, parts: int, quality: int) -> 
         some = forged[start : start + 32]
         for entry, points in zip(some, mesh([_read(e["file"]) for e in some]), strict=True):
             entry["points"] = points
-    out.mkdir(parents=True, exist_ok=True)
-    unknown = np.full((68, 2), np.nan)
     for part in range(parts):
-        some = entries[part::parts]
-        blobs = [_webp(_read(e["file"]), quality) for e in some]
-        texts = ("dataset", "split", "video_id", "source_ids", "compression", "method")
-        np.savez(
-            out / f"{part}.npz",
-            blob=np.frombuffer(b"".join(blobs), np.uint8),
-            off=np.cumsum([0, *map(len, blobs)]),
-            label=np.array([e["label"] for e in some], np.int8),
-            time=np.array([e["time"] for e in some], np.float32),
-            lm=np.stack([e.get("points", unknown) for e in some]).astype(np.float16),
-            **{k: np.char.encode(np.array([str(e[k] or "") for e in some]), "utf8") for k in texts},
-        )
+        _save(out, f"{part}", entries[part::parts], SIZE, quality)
     table = pd.DataFrame([{k: e[k] for k in ("dataset", "split", "label")} for e in entries])
     print(table.value_counts().sort_index().to_string())
 
 
-def _read(file: Path) -> np.ndarray:
-    return np.asarray(Image.open(file).convert("RGB").resize((SIZE, SIZE)))
+def held(prepared: Path, out: Path, *, quality: int) -> None:
+    """The test crops of the claim in one small file: unseen parts of DFDC, Celeb-DF, FF++'s test split."""
+    entries: list[dict[str, Any]] = []
+    for name in HELD:
+        rows = read_manifest(prepared / name)
+        for row in rows[rows["split"] == "test"].itertuples():
+            entries.append({**row._asdict(), "dataset": name, "file": prepared / name / row.path})
+    _save(out, "held", entries, HELD_SIZE, quality)
+
+
+def _save(out: Path, name: str, entries: list[dict[str, Any]], size: int, quality: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    unknown = np.full((68, 2), np.nan)
+    blobs = [_webp(_read(e["file"], size), quality) for e in entries]
+    texts = ("dataset", "split", "video_id", "source_ids", "compression", "method")
+    np.savez(
+        out / f"{name}.npz",
+        blob=np.frombuffer(b"".join(blobs), np.uint8),
+        off=np.cumsum([0, *map(len, blobs)]),
+        label=np.array([e["label"] for e in entries], np.int8),
+        time=np.array([e["time"] for e in entries], np.float32),
+        lm=np.stack([e.get("points", unknown) for e in entries]).astype(np.float16),
+        **{k: np.char.encode(np.array([str(e[k] or "") for e in entries]), "utf8") for k in texts},
+    )
+
+
+def _read(file: Path, size: int = SIZE) -> np.ndarray:
+    return np.asarray(Image.open(file).convert("RGB").resize((size, size)))
 
 
 def _webp(image: np.ndarray, quality: int) -> bytes:
@@ -180,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("verb", choices=["prepare", "pack"])
+    parser.add_argument("verb", choices=["prepare", "pack", "held"])
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
@@ -190,6 +206,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.verb == "prepare":
         prepare(args.source, args.out, args.sets)
+    elif args.verb == "held":
+        held(args.source, args.out, quality=args.quality)
     elif args.mesh is None:
         parser.error("pack needs --mesh")
     else:
