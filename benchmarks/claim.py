@@ -4,16 +4,16 @@
     python benchmarks/detector_data.py held PREPARED --out HELD
     python benchmarks/claim.py PACKS HELD --out runs/claim --seconds 600
 
-Every training sees the same batches: crops of DFDC's training parts, each forgery beside the frame it was made
-from, flipped and turned as in the paper. From scratch: Adam, the rate halved after every epoch, as in the paper;
-an epoch here has far fewer steps than the paper's, so that the rate starts ten times higher and its sum over
-all steps is about the same. From ImageNet weights: the same with three times the paper's rate. The last epoch
-counts, nothing is chosen by a score. Tested on DFDC parts that are in no training, on the crops of FF++'s test
-split and Celeb-DF, and on FF++ videos of validation identities.
+Every training sees the same batches: crops of DFDC's training parts, each forgery beside the frame it was
+made from, flipped and turned as in the paper. From scratch: Adam, the rate halved after every epoch, as in
+the paper; an epoch here has far fewer steps than the paper's, so that the rate starts ten times higher. From
+ImageNet weights: the same with three times the paper's rate. The last epoch counts, nothing is chosen by a
+score. Tested on DFDC parts that are in no training, on the crops of FF++'s test split and Celeb-DF, and on
+FF++ videos of validation identities.
 
-Cells are trained seed by seed, the most important first. Each finished one is a line of `rows.jsonl`, with the
-score of every test crop, and is not trained again. With `--seconds`, none is begun that would not end in time.
-`claim_page.py` writes docs/claim.md from the lines.
+Cells are trained seed by seed, the most important first. Each finished one is a line of `rows.jsonl`, with
+the score of every test crop, and is not trained again. With `--seconds`, none is begun that would not end in
+time. `claim_page.py` writes docs/claim.md from the lines.
 """
 
 from __future__ import annotations
