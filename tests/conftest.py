@@ -218,11 +218,12 @@ def photos(tmp_path: Path, astronaut: np.ndarray) -> Path:
 
 @pytest.fixture(scope="session")
 def problems_of() -> Callable[[Path], dict[str, tuple[str, str]]]:
-    """Rows of `problems.csv`: path -> reason, detail."""
+    """Rows of `problems.csv`: path -> reason, detail; of several rows the first."""
 
     def read(out: Path) -> dict[str, tuple[str, str]]:
         with (out / "problems.csv").open(newline="", encoding="utf-8") as file:
-            return {row["path"]: (row["reason"], row["detail"]) for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        return {row["path"]: (row["reason"], row["detail"]) for row in reversed(rows)}
 
     return read
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from sficonv.detect.options import ScanOptions
+from sficonv.models import create_model
 from sficonv.models.checkpoint import read_card
+from sficonv.nn import complexity
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = "shipped: written by benchmarks/publish_detector.py", "end of shipped"
@@ -78,3 +81,28 @@ def test_what_chose_the_detector_is_said_beside_its_figures():
     for document in ("README.md", "docs/results.md"):
         text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
         assert re.search("chose .{0,20}weights and .{0,4}calibration.{0,40}too good", text), document
+
+
+def test_the_sentences_of_the_card_use_its_own_figures(card):
+    """A number stands in an entry of the data that its sentence names, or is an option's default."""
+    sets = {*card["metrics"], *card["false_alarms"]}
+    wrong = {}
+    for sentence in card["limits"]:
+        named = {name for name in sets if name in sentence}
+        words = sentence
+        for name in sorted(named, key=len, reverse=True):
+            words = words.replace(name, "")
+        entries = [card[key].get(name) for key in ("metrics", "false_alarms") for name in named]
+        if strangers := said_by([words], {"entries": entries, "min_face": ScanOptions().min_face}):
+            wrong[sentence] = strangers
+    assert wrong == {}
+
+
+def test_the_readme_states_what_sfic_resnet26_costs():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    cost = complexity(create_model("sfic_resnet26", alpha=0.5, beta=0.5))
+    assert (
+        f"SFIC-ResNet26 at alpha = 0.5, beta = 0.5 has {cost.params / 1e6:.2f} M parameters and "
+        f"{cost.paper_macs / 1e9:.2f} GMac by the paper's rule; the same outputs cost "
+        f"{cost.macs / 1e9:.2f} GMac"
+    ) in text

@@ -127,15 +127,3 @@ def test_no_face_says_which_sizes_were_looked_for(detector, tmp_path: Path) -> N
     Image.new("RGB", (3000, 800), (90, 90, 90)).save(tmp_path / "a.png")
     result = detector(tmp_path / "a.png")
     assert result.verdict == "no_face" and "no face of about 40 px or more" in text(result)
-
-
-def test_content_decides_what_of_a_folder_is_judged_and_the_rest_is_named(
-    detector, tmp_path: Path, astronaut, caplog
-) -> None:
-    for name in ("a.jpg_large", "noname", "b.apng", "c.weird"):
-        Image.fromarray(astronaut[:200]).save(tmp_path / name, "png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "table.bin").write_bytes(bytes(range(1, 250)))
-    results = detector(tmp_path)
-    assert [r.path.name for r in results] == ["a.jpg_large", "b.apng", "c.weird", "noname"]
-    assert "2 files skipped" in caplog.text and "notes.txt" in caplog.text

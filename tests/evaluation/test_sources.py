@@ -61,6 +61,19 @@ def test_it_is_the_smallest_such_threshold():
         assert decides in "ab"
 
 
+def test_one_false_alarm_in_twenty_is_allowed_where_nothing_is_said():
+    twenty = scores(rows(a=((np.arange(20) / 20).tolist(), [0.5])))
+    items = items_of(twenty)
+    assert worst_source_threshold(items) == worst_source_threshold(items, 0.05)
+    assert (items.query("label == 0")["p_fake"] >= worst_source_threshold(items)[0]).sum() == 1
+    assert worst_source_threshold(items_of(scores(rows(a=([0.1] * 18 + [0.7], [0.5]))))) == (
+        np.nextafter(0.7, 1),  # of 19 not one
+        "a",
+    )
+    found = pooled(twenty, level="frame")
+    assert (found.wanted, found.threshold) == (0.05, worst_source_threshold(items, 0.05)[0])
+
+
 def test_no_threshold_where_reals_score_one():
     items = items_of(scores(rows(a=([1.0, 1.0], [1.0]), b=([0.1], []))))
     with pytest.raises(DataError, match="2 real items of a score 1: no threshold"):

@@ -23,33 +23,42 @@ def tiny() -> nn.Module:
     )
 
 
-def test_every_round_runs_every_work_in_turning_order():
-    order = []
+class Clock:
+    """A clock that only works move on, each by seconds of its own."""
 
-    def work(name: str):
+    def __init__(self) -> None:
+        self.now, self.order = 0.0, []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, name: str, seconds: float):
         def run() -> None:
-            order.append(name)
-            torch.cumsum(torch.ones(3_000_000), 0)  # long enough to be timed by a single call
+            self.order.append(name)
+            self.now += seconds
 
         return run
 
-    times = interleave({"a": work("a"), "b": work("b")}, rounds=3)
-    assert {name: len(t) for name, t in times.items()} == {"a": 3, "b": 3}
-    assert all(second > 0 for t in times.values() for second in t)
-    runs = [name for i, name in enumerate(order[4:]) if name != order[4:][i - 1] or i == 0]
-    assert runs == ["a", "b", "a", "b"]  # a b | b a | a b
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    return clock
 
 
-def test_short_works_are_called_several_times_and_timed_per_call():
-    calls = 0
+def test_every_round_runs_every_work_in_turning_order(clock):
+    times = interleave({"a": clock.work("a", 1.0), "b": clock.work("b", 2.0)}, rounds=3)
+    assert times == {"a": [1.0] * 3, "b": [2.0] * 3}
+    assert "".join(clock.order) == "aabb" + "ab" + "ba" + "ab"  # once to warm up, once to see how long
 
-    def work() -> None:
-        nonlocal calls
-        calls += 1
 
-    (seconds,) = interleave({"short": work}, rounds=1)["short"]
-    assert calls > 100
-    assert seconds < 1e-3
+def test_short_works_are_called_several_times_and_timed_per_call(clock):
+    (seconds,) = interleave({"short": clock.work("short", 1e-3)}, rounds=1)["short"]
+    assert seconds == pytest.approx(1e-3)
+    assert len(clock.order) == 2 + 20  # 20 ms at least
+    interleave({"shorter": clock.work("shorter", 0.0)}, rounds=1)
+    assert clock.order.count("shorter") == 2 + 1000
 
 
 def test_ratio_is_taken_within_rounds():

@@ -20,6 +20,10 @@ def test_loopback(host, own):
     assert Settings(Path("x"), host=host, allowed_hosts=("box.example",)).on_loopback is own
 
 
+def test_results_are_kept_for_a_day():
+    assert Settings(Path("x")).keep_hours == 24
+
+
 def test_hosts():
     assert "evil.example" not in Settings(Path("x")).hosts
     assert "box.example" in Settings(Path("x"), allowed_hosts=("box.example",)).hosts

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sficonv.detect.explain import Explanation
     from sficonv.detect.results import ScanResult
 
+NAMED = 5
+"""Skipped files named in the summary of a scan."""
 STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "no_face": "dim", "error": "bold red"}
 
 
@@ -122,19 +124,29 @@ def _entry(console: Console, key: str, value: Any, indent: str = "") -> None:
 def _scan(console: Console, results: list[ScanResult], options: Mapping[str, Any]) -> None:
     if caution := getattr(results, "caution", ""):
         console.print(Text(f"known weakness of the detector: {printable(caution)}", style="italic"))
-    for r in results:
+    judged = [r for r in results if r.verdict != "skipped"]
+    for r in judged:
         p_fake = "    " if r.p_fake is None else f"{r.p_fake:.2f}"
         console.print(
             Text.assemble((f"{r.verdict:<10}", STYLES[r.verdict]), f"{p_fake}  ", printable(r.path))
         )
         for reason in filter(None, (r.problem, *r.notes, *r.facts)):
             console.print(Text(f"{'':16}{printable(reason)}", style="dim"))
-    counts = Counter[str](r.verdict for r in results)
+    counts = Counter[str](r.verdict for r in judged)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
-    console.print(Text(f"{len(results)} file{'' if len(results) == 1 else 's'}: {summary}", style="bold"))
+    console.print(Text(f"{_files(len(judged))}: {summary}", style="bold"))
+    for why in sorted({reason for r in results if r.verdict == "skipped" for reason in r.notes}):
+        names = [printable(r.path) for r in results if r.verdict == "skipped" and why in r.notes]
+        more = f" and {len(names) - NAMED} more (--json, --csv or --report names all)"
+        some = ", ".join(names[:NAMED]) + (more if len(names) > NAMED else "")
+        console.print(Text(f"{_files(len(names))} skipped, {why}: {some}", style="dim"))
     for kind in ("csv", "report", "annotate"):
         if options.get(kind):
             console.print(Text(f"{kind}: {printable(options[kind])}"))
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
 
 
 def _explanations(console: Console, explanations: list[Explanation]) -> None:

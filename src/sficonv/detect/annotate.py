@@ -47,6 +47,7 @@ class AnnotatedCopies:
     def __init__(self, target: str | Path, files: Sequence[SourceFile]) -> None:
         self.target = Path(target)
         self.one_file = self.target.suffix.lower() in (*VIDEO_NAMES, *IMAGE_NAMES)
+        files = [file for file in files if not file.skipped]
         if self.one_file and len(files) != 1:
             raise ValueError(f"{target}: {len(files)} files are annotated: name a folder, not a file")
         if self.one_file:

@@ -63,7 +63,8 @@ def scan_on_ray(
         workers = gpus or max(1, int(cluster.get("CPU", 1)) - 1)
         scanner: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(_Scanner)
         idle = [scanner.remote(options or ScanOptions(), loading) for _ in range(workers)]
-        names = (str(file.path) for file in files)
+        skipped: list[ScanResult] = []  # told of at the end; nobody needs to read them
+        names = _to_read(files, skipped)
         alone: list[str] = []  # of tasks that crashed, to find out which file it was
         suspects: set[str] = set()
         flying: dict[Any, tuple[Any, list[str]]] = {}
@@ -72,6 +73,7 @@ def scan_on_ray(
                 worker = idle.pop()
                 flying[worker.scan.remote(task)] = worker, task
             if not flying:
+                yield from skipped
                 return
             for reference in ray.wait(list(flying))[0]:
                 worker, task = flying.pop(reference)
@@ -91,6 +93,14 @@ def scan_on_ray(
     finally:
         if ours:
             ray.shutdown()
+
+
+def _to_read(files: Iterable[SourceFile], skipped: list[ScanResult]) -> Iterator[str]:
+    for file in files:
+        if file.skipped:
+            skipped.append(ScanResult(file.path, None, None, "skipped", notes=(file.skipped,)))
+        else:
+            yield str(file.path)
 
 
 def _crashed(path: str) -> ScanResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from sficonv.detect.options import ScanOptions
 from sficonv.detect.progress import file_progress
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.scanning import scan_files
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,12 @@ def explain(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     explained: list[Explanation] = []
-    files = list(find_files(images))
+    files = []
+    for file in find_files(images):
+        if file.skipped:
+            log.warning("%s: skipped, %s", file.path, file.skipped)
+        else:
+            files.append(file)
     options = ScanOptions(crops=crops)
     with file_progress(len(files), "explaining") as on_progress:
         for result in scan_files(files, detector, options, evidence=True, on_progress=on_progress):

@@ -16,7 +16,7 @@ from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.results import ScanResult
 from sficonv.detect.scanning import scan_files
-from sficonv.detect.tables import reserved
+from sficonv.detect.tables import reserved, without_own
 from sficonv.files import atomic_file
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def scan_to_parquet(
         detector = Detector(**loading) if engine == "local" else None
         made_by = detector.identity() if detector else {"detector": loading}
         with Journal(out, made_by | {"options": asdict(options)}) as journal:
-            files = journal.left(find_files(paths))
+            files = journal.left(without_own(find_files(paths), out))
             if detector:
                 found = scan_files(files, detector, options)
             else:

@@ -32,12 +32,14 @@ class SourceFile:
 
     Args:
         path: The file; of an image in memory its name in the answer.
+        skipped: Why it is not looked at, of a file in a folder that is no image or video.
         kind, error, duration, frames, notes: As of `ScanResult`.
         image: An image that is in memory already, RGB `uint8` `(H, W, 3)`; let go once it is read.
     """
 
     path: Path
     kind: Literal["image", "video"] | None = None
+    skipped: str = ""
     error: str | None = None
     duration: float | None = None
     frames: int = 0
@@ -66,8 +68,11 @@ class FoundFace:
 
 
 def find_files(paths: Paths) -> Iterator[SourceFile]:
-    """The files that `paths` stand for, each once; `error` says what is known already to be wrong with it."""
-    from sficonv.media.listing import list_media
+    """The files that `paths` stand for, each once, then what is skipped in a folder.
+
+    `error` says what is known already to be wrong with one.
+    """
+    from sficonv.media.listing import list_media, why_skipped
 
     seen: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -76,13 +81,12 @@ def find_files(paths: Paths) -> Iterator[SourceFile]:
         except (MediaError, OSError, ValueError) as error:
             yield SourceFile(Path(path), error=str(error))
             continue
-        found = listing.files
-        if listing.note:
-            log.warning("%s: %s", path, listing.note)
-        yield from (SourceFile(file) for file in found if file not in seen)
-        seen.update(found)
-        if not found:
+        yield from (SourceFile(file) for file in listing.files if file not in seen)
+        if not listing.files:
             yield SourceFile(Path(path), error=f"{path}: no images or videos in this folder")
+        seen.update(listing.files)
+        yield from (SourceFile(f, skipped=why_skipped(f)) for f in listing.skipped if f not in seen)
+        seen.update(listing.skipped)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def read_faces(
         find_faces: A `FaceFinder` or `WholeImages`.
         on_progress: Called with the path and the share that was read after each frame.
     """
-    if file.error:
+    if file.error or file.skipped:
         return
     tracker = Tracker(max_gap=max(2.0, 4 * options.every))
     search: Search | None = None

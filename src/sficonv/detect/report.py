@@ -28,6 +28,7 @@ WORDS = {
     "uncertain": "Undecided",
     "no_face": "No face found",
     "error": "Could not be judged",
+    "skipped": "Skipped",
 }
 TRUTHS = {"fake": "forged", "real": "genuine", None: "–"}
 ORDER = ("fake", "uncertain", "real", "no_face", "error")
@@ -63,13 +64,17 @@ def write_report(
         >>> found = detector.iter_scan("inbox/", evidence=True)  # doctest: +SKIP
         >>> results = write_report(found, "report.html", detector)  # doctest: +SKIP
     """
+    told: list[ScanResult] = []
     rows: list[_Row] = []
     shown: list[tuple[float, int, ScanResult]] = []
     interrupted: KeyboardInterrupt | None = None
     try:
-        for number, result in enumerate(results):
-            rows.append(_Row(replace(result, evidence=()), _thumbnail(result)))
-            entry = (_interest(result), -number, result)
+        for result in results:
+            told.append(replace(result, evidence=()))
+            if result.verdict == "skipped":
+                continue
+            entry = (_interest(result), -len(rows), result)
+            rows.append(_Row(told[-1], _thumbnail(result)))
             (heapq.heappush if len(shown) < SECTIONS else heapq.heappushpop)(shown, entry)
     except KeyboardInterrupt as stop:
         interrupted = stop
@@ -85,6 +90,7 @@ def write_report(
         counts=[(v, WORDS[v], n) for v in ORDER if (n := sum(row.result.verdict == v for row in rows))],
         order=ORDER,
         rows=rows,
+        skipped=[result for result in told if result.verdict == "skipped"],
         script=read_script("sficonv.detect", "report.js") if len(rows) > 1 else None,
         sections=sections,
         words=WORDS,
@@ -98,7 +104,7 @@ def write_report(
         file.write_text(page, encoding="utf-8", errors="replace")
     if interrupted:
         raise interrupted
-    return [row.result for row in rows]
+    return told
 
 
 @dataclass

@@ -13,7 +13,7 @@ from sficonv.faces.tracking import Box
 if TYPE_CHECKING:
     import pandas as pd
 
-Verdict = Literal["real", "fake", "uncertain", "no_face", "error"]
+Verdict = Literal["real", "fake", "uncertain", "no_face", "error", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class ScanResult:
         path: As it was asked for.
         kind: `"image"`, `"video"`, or `None` where the file could not be recognised.
         p_fake: P(fake) of the file in [0, 1]; `None` without a face or with nothing readable.
-        verdict: `"real"`, `"fake"`, `"uncertain"`, `"no_face"` or `"error"`.
+        verdict: `"real"`, `"fake"`, `"uncertain"`, `"no_face"` or `"error"`; or `"skipped"`, for what in a
+            folder is hidden or no image or video (`notes` says which).
         error: What is wrong with the file, or `None`. A damaged video of which some frames could be decoded
             has an error and a verdict on those frames.
         faces: Every face of every sampled frame, in order of time.

@@ -21,7 +21,7 @@ from sficonv.detect.reading import OnProgress, SourceFile
 from sficonv.detect.report import write_report
 from sficonv.detect.results import ScanResult, ScanResults
 from sficonv.detect.scanning import scan_files
-from sficonv.detect.tables import append_csv, reserved, write_csv
+from sficonv.detect.tables import append_csv, reserved, without_own, write_csv
 
 
 def scan(
@@ -44,7 +44,8 @@ def scan(
     model card the verdict is "uncertain"; it is also where no track can be judged.
 
     A file that cannot be read gets the verdict "error" and the message; the others are still judged. A
-    damaged video is judged by the frames that could be decoded and has both a verdict and an error.
+    damaged video is judged by the frames that could be decoded and has both a verdict and an error. What in a
+    folder is no image or video, by its content, comes after the rest of it with the verdict "skipped".
 
     Args:
         sources: Files and folders, images in memory, or a list of them; see `Detector.__call__`. Folders are
@@ -99,7 +100,7 @@ def scan_with(
         for path in filter(None, (page, table)):
             stack.enter_context(reserved(path))
         detector = load()
-        files = list(sources_of(sources))
+        files = list(without_own(sources_of(sources), page, table))
         copies = AnnotatedCopies(annotate, files) if annotate is not None else None
         progress = stack.enter_context(file_progress(len(files), "scanning"))
         judge = partial(scan_files, judge=detector, options=options, evidence=page is not None)

@@ -108,7 +108,7 @@ def scan_files(
 
 
 def _facts(source: SourceFile) -> tuple[str, ...]:
-    if source.image is not None or source.error:
+    if source.image is not None or source.error or source.skipped:
         return ()
     return tuple(filter(None, [read_credentials(source.path)]))
 
@@ -150,6 +150,8 @@ class _File:
 
     def result(self, judge: Judge, min_face: int) -> ScanResult:
         source = self.source
+        if source.skipped:
+            return ScanResult(source.path, None, None, "skipped", notes=(source.skipped,))
         video = source.kind == "video"
         tracks = judge_tracks(self.faces, min_face=min_face, video=video)
         doubts = reasons_for_doubt(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import COLUMNS, ScanResult, table_row
 from sficonv.files import atomic_file
 
@@ -77,6 +78,21 @@ def reserved(path: str | Path) -> Iterator[Path]:
         if new and path.is_file() and path.stat().st_size == 0:
             path.unlink()
         raise
+
+
+def without_own(files: Iterable[SourceFile], *outputs: Path | None) -> Iterator[SourceFile]:
+    """Of the files that a scan skips, leave out those that it writes itself into a folder it searches.
+
+    Args:
+        files: Of `find_files`.
+        outputs: The files that the scan writes; each may have a journal and a lock beside it.
+    """
+    own = {
+        out.resolve().with_name(name)
+        for out in filter(None, outputs)
+        for name in (out.name, f"{out.name}.part", f".{out.name}.lock")
+    }
+    return (file for file in files if not file.skipped or file.path.resolve() not in own)
 
 
 # A spreadsheet runs a cell that starts like this as a formula.

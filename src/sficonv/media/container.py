@@ -101,7 +101,7 @@ def _others(streams: list[VideoStream], chosen: VideoStream) -> list[str]:
     others = ", ".join(texts.get(s.index, "one of an unknown codec") for s in streams if s is not chosen)
     return [
         f"{len(streams)} video streams: number {texts[chosen.index]} was judged; not judged: {others} "
-        "(choose with video_stream, --video-stream)"
+        "(scan --video-stream chooses another)"
     ]
 
 

@@ -31,15 +31,25 @@ class Listing:
 
         Example:
             >>> Listing([], [Path("a/notes.txt")]).note
-            '1 file skipped that is neither an image nor a video: a/notes.txt'
+            '1 file skipped (hidden, or neither an image nor a video): a/notes.txt'
         """
         if not self.skipped:
             return ""
         many = len(self.skipped)
-        what = "1 file skipped that is" if many == 1 else f"{many:,} files skipped that are"
+        what = "1 file" if many == 1 else f"{many:,} files"
         names = ", ".join(map(str, self.skipped[:_NAMED]))
         more = f" and {many - _NAMED:,} more" if many > _NAMED else ""
-        return f"{what} neither an image nor a video: {names}{more}"
+        return f"{what} skipped (hidden, or neither an image nor a video): {names}{more}"
+
+
+def why_skipped(path: Path) -> str:
+    """Why a file in a folder is passed over.
+
+    Example:
+        >>> why_skipped(Path("a/.DS_Store")), why_skipped(Path("a/notes.txt"))
+        ('hidden', 'neither an image nor a video')
+    """
+    return "hidden" if path.name.startswith(".") else "neither an image nor a video"
 
 
 def list_media(paths: Iterable[str | Path]) -> Listing:

@@ -42,7 +42,8 @@ class Part:
             forgeries made here have label, method, video_id and mask besides.
         sampled: Frames looked at.
         faceless: Of these, frames without a crop.
-        problem: Reason and detail, both empty if there is none.
+        reason, detail: Of a problem, one word and in plain words; both empty if there is none.
+        notes: What was left out of a file that could be read, or may mislead, in plain words.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Part:
     faceless: int = 0
     reason: str = ""
     detail: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def no_watch() -> None:
@@ -86,6 +88,7 @@ def prepare_item(
             _read_video(item, out, options, seen)
         else:
             picture = read_picture(item.path)
+            seen.notes += picture.notes
             _take(Frame(item.frame, math.nan, picture.pixels), f"crops/{item.name}", out, options, seen)
             if picture.damage:
                 raise MediaError(picture.damage)
@@ -105,7 +108,7 @@ def prepare_item(
         crops += add_forgeries(
             crops, item.video_id, out, options.self_blend, options.self_blend_points, options.seed
         )
-    part = Part(source, stamp, crops, seen.sampled, faceless, reason, detail)
+    part = Part(source, stamp, crops, seen.sampled, faceless, reason, detail, seen.notes)
     write_part(out, part)
     return part
 
@@ -120,10 +123,12 @@ class _Seen:
     size: tuple[int, int] = (0, 0)  # width and height of the frames
     tracker: Tracker | None = None  # still images have none
     only_largest: bool = False  # the other faces of a frame are sure not to stay
+    notes: list[str] = field(default_factory=list)
 
 
 def _read_video(item: SourceItem, out: Path, options: CropOptions, seen: _Seen) -> None:
     info = probe(item.path)
+    seen.notes += info.notes
     times = _times(info, item.label, options)
     seen.tracker = Tracker(max_gap=max(2.0, 4 * info.duration / len(times)))
     # One thread per worker: the workers share the processors among themselves.

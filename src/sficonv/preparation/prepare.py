@@ -22,7 +22,7 @@ from sficonv.preparation.extract import Part
 from sficonv.preparation.forging import check_points, with_identity
 from sficonv.preparation.options import FrameSteps, PrepareOptions
 from sficonv.preparation.ray_engine import run_items_on_ray
-from sficonv.preparation.report import PROBLEMS_NAME, PrepareReport, Problem
+from sficonv.preparation.report import PROBLEMS_NAME, WITH_NOTE, PrepareReport, Problem
 from sficonv.preparation.resume import claimed, finished, forget
 from sficonv.preparation.workers import run_items
 from sficonv.splits.leaks import find_leaks
@@ -145,11 +145,7 @@ def _finish(
     near = find_near_duplicates(df, out)
     protocol = protocol_with_leaks(_protocol(found, split), near)
     write_manifest(out, df, protocol=protocol)
-    problems = [
-        Problem(clean_text(name), parts[name].reason, clean_text(parts[name].detail))
-        for name in sorted(names)
-        if parts[name].reason
-    ]
+    problems = [problem for name in sorted(names) for problem in _problems(parts[name])]
     with (
         atomic_file(out / PROBLEMS_NAME) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
@@ -174,6 +170,14 @@ def _finish(
         manifest_hash=manifest_hash(df),
         protocol=protocol,
     )
+
+
+def _problems(part: Part) -> Iterator[Problem]:
+    path = clean_text(part.source)
+    if part.reason:
+        yield Problem(path, part.reason, clean_text(part.detail))
+    for note in part.notes:
+        yield Problem(path, WITH_NOTE, clean_text(note))
 
 
 def _protocol(found: Source, split: str | None) -> Protocol:

@@ -10,12 +10,17 @@ from typing import Any
 from sficonv.datasets.manifest import Protocol
 
 PROBLEMS_NAME = "problems.csv"
-_NOT_BROKEN = ("no_face", "some_frames_without_face", "no_forged_face", "mask_unusable")
+WITH_NOTE = "with_note"
+_NOT_BROKEN = ("no_face", "some_frames_without_face", "no_forged_face", "mask_unusable", WITH_NOTE)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A source file that did not give all it should: where, why (one word), and in plain words."""
+    """A source file that did not give all it should, or is to be used with care: where, why, in plain words.
+
+    The reason is one word. Files that were read, but hold more than was looked at or may mislead (other
+    streams, joined recordings, high dynamic range), have the reason `with_note`.
+    """
 
     path: str
     reason: str
@@ -82,7 +87,8 @@ class PrepareReport:
         else:
             reasons = Counter(problem.reason for problem in self.problems)
             text = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.most_common())
-            lines.append(f"{len(self.problems)} files with problems ({text}): see {self.out / PROBLEMS_NAME}")
+            files = len({problem.path for problem in self.problems})
+            lines.append(f"{files} files with problems ({text}): see {self.out / PROBLEMS_NAME}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

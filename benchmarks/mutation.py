@@ -1,0 +1,259 @@
+"""Mutation testing: a small change of the code at a time, and whether a test notices it.
+
+    pip install cosmic-ray
+    python benchmarks/mutation.py                  # all modules below, a sample of each
+    python benchmarks/mutation.py detect/verdict.py --sample 0     # every mutant of one module
+    python benchmarks/mutation.py --again          # only those that survived, after tests were added
+
+The changes are those of cosmic-ray: another operator, comparison, number, boolean, decorator, loop or
+exception. What differs in annotations only is left out. Each mutant runs the tests of its module in a
+process of its own, forked from one that has loaded PyTorch, against a copy of the package, so that the
+working tree is never changed. Raw rows: benchmarks/measured/mutation.csv; its column `why` says of a survivor
+why no test can tell it from the original, and is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import csv
+import difflib
+import importlib
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "benchmarks/measured/mutation.csv"
+TESTS = {
+    "nn/sficonv.py": ["nn/test_sficonv.py", "nn/test_constrained.py", "nn/test_sampling.py"],
+    "nn/execution.py": ["nn/test_sficonv.py"],
+    "nn/sampling.py": ["nn/test_sampling.py", "nn/test_sficonv.py"],
+    "nn/constrained.py": ["nn/test_constrained.py", "nn/test_sficonv.py"],
+    "nn/norm.py": ["nn/test_norm.py", "nn/test_sficonv.py"],
+    "nn/complexity.py": ["nn/test_complexity.py", "paper/tables/test_complexity.py"],
+    "evaluation/metrics.py": ["evaluation/test_metrics.py"],
+    "detect/verdict.py": ["detect/test_verdict.py"],
+    "service/security.py": ["service/test_security.py"],
+    "splits/leaks.py": ["splits/test_leaks.py"],
+}
+LOADED = ("torch", "torchvision", "timm", "torchmetrics", "sklearn.metrics", "scipy.stats", "skimage.data",
+          "pandas", "cv2", "av", "PIL.Image", "starlette.responses", "httpx", "pytest")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module, and what became of it.
+
+    Args:
+        module: Below `src/sficonv`.
+        line: Its line, from 1.
+        before, after: The line.
+        outcome: "killed", "timeout" (counts as killed) or "survived".
+        seconds: Until the first test failed, or all had passed.
+        why: Of a survivor, why it is no other program; written by hand.
+    """
+
+    module: str
+    line: int
+    before: str
+    after: str
+    outcome: str = ""
+    seconds: float = 0.0
+    why: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What stays the same when lines move."""
+        return self.module, self.before, self.after
+
+
+def mutants(module: str) -> Iterator[tuple[Mutant, str]]:
+    """Every mutant of a module with its source; each program once."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    source = (ROOT / "src/sficonv" / module).read_text(encoding="utf-8")
+    seen = {_program(source)}
+    for name in operator_names():
+        if "Variable" in name:  # these need to be told which
+            continue
+        operator, number = get_operator(name)(), 0
+        while (changed := mutate_code(source, operator, number)) is not None:
+            number += 1
+            try:
+                program = _program(changed)
+            except SyntaxError:
+                continue
+            if program not in seen:
+                seen.add(program)
+                yield _described(module, source, changed), changed
+
+
+def _program(source: str) -> str:
+    """The source without what does not run: annotations (all are texts) and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+            arguments = node.args
+            for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs,
+                         arguments.vararg, arguments.kwarg):  # fmt: skip
+                if each is not None:
+                    each.annotation = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(0)
+    return ast.dump(tree)
+
+
+def _described(module: str, source: str, changed: str) -> Mutant:
+    old, new = source.splitlines(), changed.splitlines()
+    for tag, start, end, new_start, new_end in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
+        if tag != "equal":
+            before = " ".join(line.strip() for line in old[start:end])
+            return Mutant(module, start + 1, before, " ".join(x.strip() for x in new[new_start:new_end]))
+    raise AssertionError("nothing has changed")
+
+
+def run(mutant: Mutant, source: str | None, package: Path, limit: float) -> Mutant:
+    """Try a mutant: what became of it. Without a source the module is as it is, and has to pass."""
+    target = package / "sficonv" / mutant.module
+    original = target.read_bytes()
+    if source is not None:
+        target.write_text(source, encoding="utf-8")
+    start = time.monotonic()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        os._exit(_tests(mutant.module, package))
+    outcome = ""
+    while not outcome:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            outcome = "killed" if status else "survived"
+        elif time.monotonic() - start > limit:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            outcome = "timeout"
+        else:
+            time.sleep(0.05)
+    target.write_bytes(original)
+    return replace(mutant, outcome=outcome, seconds=round(time.monotonic() - start, 1))
+
+
+def _tests(module: str, package: Path) -> int:
+    """In the process of a mutant: 0 if all tests pass."""
+    import pytest
+
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    sys.dont_write_bytecode = True
+    os.environ |= {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.path.insert(0, str(package))
+    tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
+    try:
+        return int(pytest.main([
+            "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "--rootdir", str(ROOT),
+            "-c", str(ROOT / "pyproject.toml"), "-o", "addopts=--import-mode=importlib", *tests,
+        ]))  # fmt: skip
+    except BaseException:
+        return 1
+
+
+def chosen(module: str, sample: int, seed: int) -> list[tuple[Mutant, str]]:
+    """A sample of a module's mutants, the same for the same seed; 0 for all of them."""
+    every = list(mutants(module))
+    print(f"{module}: {len(every)} mutants", flush=True)
+    return random.Random(seed).sample(every, sample) if 0 < sample < len(every) else every
+
+
+def read() -> dict[tuple[str, str, str], Mutant]:
+    """The rows of earlier runs."""
+    if not TABLE.is_file():
+        return {}
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        rows = [Mutant(**{**row, "line": int(row["line"]), "seconds": float(row["seconds"])})
+                for row in csv.DictReader(file)]  # fmt: skip
+    return {row.key: row for row in rows}
+
+
+def write(rows: dict[tuple[str, str, str], Mutant]) -> None:
+    """All rows, by module and line."""
+    TABLE.parent.mkdir(exist_ok=True)
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Mutant)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            asdict(row) for row in sorted(rows.values(), key=lambda r: (r.module, r.line, r.after))
+        )
+
+
+def score(rows: dict[tuple[str, str, str], Mutant]) -> Iterator[str]:
+    """Per module: how many mutants were tried, killed, and are no other program."""
+    for module in TESTS:
+        counts = Counter(
+            ("equivalent" if row.why else "survived") if row.outcome == "survived" else "killed"
+            for row in rows.values()
+            if row.module == module
+        )
+        if counts:
+            yield (
+                f"{module}: {counts.total()} tried, {counts['killed']} killed, "
+                f"{counts['equivalent']} equivalent, {counts['survived']} survived"
+            )
+
+
+def main() -> None:
+    """Try the mutants, and write a row of each as it is done."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modules", nargs="*", default=list(TESTS), help="below src/sficonv")
+    parser.add_argument("--sample", type=int, default=80, help="mutants of each module; 0 for all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="only those that survived without a reason")
+    args = parser.parse_args()
+    for name in LOADED:
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    rows = read()
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder)
+        shutil.copytree(
+            ROOT / "src/sficonv", package / "sficonv", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for module in args.modules:
+            if args.again:
+                again = {k for k, r in rows.items() if r.outcome == "survived" and not r.why}
+                todo = [(m, s) for m, s in mutants(module) if m.key in again]
+            else:
+                todo = chosen(module, args.sample, args.seed)
+            if not todo:
+                continue
+            unchanged = run(Mutant(module, 0, "", ""), None, package, 1200)
+            if unchanged.outcome != "survived":
+                raise SystemExit(f"{module}: its tests do not pass as it is")
+            print(f"{module}: its tests take {unchanged.seconds} s", flush=True)
+            for mutant, source in todo:
+                tried = run(mutant, source, package, 30 + 4 * unchanged.seconds)
+                why = rows[mutant.key].why if mutant.key in rows and tried.outcome == "survived" else ""
+                rows[mutant.key] = replace(tried, why=why)
+                write(rows)
+                if tried.outcome == "survived" and not why:
+                    print(f"  {module}:{mutant.line}  {mutant.before}  ->  {mutant.after}", flush=True)
+    print("\n".join(score(rows)))
+
+
+if __name__ == "__main__":
+    main()
