@@ -18,6 +18,7 @@ import argparse
 import ast
 import csv
 import difflib
+import gc
 import importlib
 import os
 import random
@@ -34,11 +35,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks/measured/mutation.csv"
 TESTS = {
-    "nn/sficonv.py": ["nn/test_sficonv.py", "nn/test_constrained.py", "nn/test_sampling.py"],
-    "nn/execution.py": ["nn/test_sficonv.py"],
-    "nn/sampling.py": ["nn/test_sampling.py", "nn/test_sficonv.py"],
-    "nn/constrained.py": ["nn/test_constrained.py", "nn/test_sficonv.py"],
-    "nn/norm.py": ["nn/test_norm.py", "nn/test_sficonv.py"],
+    "nn/sficonv.py": ["nn/test_operators.py", "nn/test_sficonv.py"],
+    "nn/execution.py": ["nn/test_operators.py", "nn/test_sficonv.py"],
+    "nn/sampling.py": ["nn/test_sampling.py", "nn/test_operators.py", "nn/test_sficonv.py"],
+    "nn/constrained.py": ["nn/test_constrained.py", "nn/test_operators.py"],
+    "nn/norm.py": ["nn/test_norm.py", "nn/test_operators.py"],
     "nn/complexity.py": ["nn/test_complexity.py", "paper/tables/test_complexity.py"],
     "evaluation/metrics.py": ["evaluation/test_metrics.py"],
     "detect/verdict.py": ["detect/test_verdict.py"],
@@ -71,9 +72,17 @@ class Mutant:
     why: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def change(self) -> tuple[str, str, str]:
         """What stays the same when lines move."""
         return self.module, self.before, self.after
+
+    @property
+    def key(self) -> tuple[str, int, str, str]:
+        """What tells it from the same change of another line."""
+        return self.module, self.line, self.before, self.after
+
+
+Rows = dict[tuple[str, int, str, str], Mutant]
 
 
 def mutants(module: str) -> Iterator[tuple[Mutant, str]]:
@@ -99,16 +108,19 @@ def mutants(module: str) -> Iterator[tuple[Mutant, str]]:
 
 
 def _program(source: str) -> str:
-    """The source without what does not run: annotations (all are texts) and docstrings."""
+    """The source without what does not run: annotations (all are texts), `*` and `/` of signatures."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
             arguments = node.args
-            for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs,
-                         arguments.vararg, arguments.kwarg):  # fmt: skip
+            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            for each in (*named, arguments.vararg, arguments.kwarg):
                 if each is not None:
                     each.annotation = None
+            arguments.posonlyargs, arguments.args, arguments.kwonlyargs = [], named, []
+            arguments.defaults += [default for default in arguments.kw_defaults if default is not None]
+            arguments.kw_defaults = []
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(0)
     return ast.dump(tree)
@@ -158,12 +170,14 @@ def _tests(module: str, package: Path) -> int:
     os.dup2(silent, 2)
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # loading them takes longer than most tests
     sys.path.insert(0, str(package))
     tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
     try:
         return int(pytest.main([
-            "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "--rootdir", str(ROOT),
-            "-c", str(ROOT / "pyproject.toml"), "-o", "addopts=--import-mode=importlib", *tests,
+            "-x", "-q", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "-m", "not slow",
+            "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"),
+            "-o", "addopts=--import-mode=importlib", *tests,
         ]))  # fmt: skip
     except BaseException:
         return 1
@@ -176,7 +190,7 @@ def chosen(module: str, sample: int, seed: int) -> list[tuple[Mutant, str]]:
     return random.Random(seed).sample(every, sample) if 0 < sample < len(every) else every
 
 
-def read() -> dict[tuple[str, str, str], Mutant]:
+def read() -> Rows:
     """The rows of earlier runs."""
     if not TABLE.is_file():
         return {}
@@ -186,7 +200,7 @@ def read() -> dict[tuple[str, str, str], Mutant]:
     return {row.key: row for row in rows}
 
 
-def write(rows: dict[tuple[str, str, str], Mutant]) -> None:
+def write(rows: Rows) -> None:
     """All rows, by module and line."""
     TABLE.parent.mkdir(exist_ok=True)
     with TABLE.open("w", encoding="utf-8", newline="") as file:
@@ -197,7 +211,7 @@ def write(rows: dict[tuple[str, str, str], Mutant]) -> None:
         )
 
 
-def score(rows: dict[tuple[str, str, str], Mutant]) -> Iterator[str]:
+def score(rows: Rows) -> Iterator[str]:
     """Per module: how many mutants were tried, killed, and are no other program."""
     for module in TESTS:
         counts = Counter(
@@ -227,7 +241,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    gc.freeze()
     rows = read()
+    reasons = {row.change: row.why for row in rows.values()}
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder)
         shutil.copytree(
@@ -235,8 +251,8 @@ def main() -> None:
         )
         for module in args.modules:
             if args.again:
-                again = {k for k, r in rows.items() if r.outcome == "survived" and not r.why}
-                todo = [(m, s) for m, s in mutants(module) if m.key in again]
+                again = {row.change for row in rows.values() if row.outcome == "survived" and not row.why}
+                todo = [(m, s) for m, s in mutants(module) if m.change in again]
             else:
                 todo = chosen(module, args.sample, args.seed)
             if not todo:
@@ -247,7 +263,7 @@ def main() -> None:
             print(f"{module}: its tests take {unchanged.seconds} s", flush=True)
             for mutant, source in todo:
                 tried = run(mutant, source, package, 30 + 4 * unchanged.seconds)
-                why = rows[mutant.key].why if mutant.key in rows and tried.outcome == "survived" else ""
+                why = reasons.get(mutant.change, "") if tried.outcome == "survived" else ""
                 rows[mutant.key] = replace(tried, why=why)
                 write(rows)
                 if tried.outcome == "survived" and not why:

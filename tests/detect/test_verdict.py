@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from sficonv.detect.results import FaceScore
@@ -91,7 +93,8 @@ def test_of_equal_scores_the_first_seen_person_comes_first():
 
 
 def test_in_an_image_every_face_of_some_size_counts():
-    assert judge(faces(0, [0.2]), faces(1, [0.7]), video=False)[0].p_fake == 0.7
+    tracks = judge(faces(0, [0.2]), faces(1, [0.7]), video=False)
+    assert tracks[0].p_fake == 0.7 and all(track.decides for track in tracks)
 
 
 def test_nobody():
@@ -104,6 +107,11 @@ def notes(*groups, frames_sampled: int = 5, video: bool = True) -> str:
     return " / ".join(
         reasons_for_doubt(everyone, tracks, min_face=40, frames_sampled=frames_sampled, video=video)
     )
+
+
+def many_people(track: int, scores, **options) -> list[FaceScore]:
+    """The faces of somebody with a number that is another object in each face."""
+    return [replace(face, track=int(str(track))) for face in faces(track, scores, **options)]
 
 
 def test_a_clear_case_has_no_notes():
@@ -145,6 +153,12 @@ def test_reasons_for_doubt(note, said):
         (notes([*faces(0, [0.9] * 2, sharpness=3.9), *faces(0, [0.9] * 2)], frames_sampled=4), "blurred"),
         (notes(faces(0, [0.9] * 5, sure=0.8)), "may not be a face"),
         (notes(faces(0, [0.9] * 5), faces(1, [0.1] * 2)), "people were judged"),
+        (notes(faces(0, [0.9] * 5), faces(1, [0.1] * 2)), "left open"),
+        (notes(faces(0, [0.9] * 5, sure=0.7)), "people were judged"),
+        (notes(faces(1, [0.9] * 5), faces(2, [0.1] * 9, sharpness=2)), "blurred"),
+        (notes(faces(1, [0.9] * 5), faces(0, [0.1] * 9, sharpness=2)), "blurred"),
+        (notes(faces(0, [0.9] * 5, size=40, sure=0.7)), "are needed"),
+        (notes(faces(0, [0.9] * 5, sharpness=1.0, sure=0.7)), "beyond use"),
         (notes(faces(0, [0.9] * 3), frames_sampled=3), "looked at"),
         (notes(faces(0, [0.9] * 3), frames_sampled=6), "sampled frames"),
         (notes(faces(0, [0.9]), frames_sampled=1, video=False), "one frame"),
@@ -162,6 +176,7 @@ def test_at_the_edge_a_doubt_is_not_raised(note, not_said):
             "3 of 5 faces of the most suspicious person are heavily blurred",
         ),
         (notes(faces(0, [0.9] * 2, sharpness=2), faces(1, [0.1] * 5, sharpness=2)), "5 of 5 faces of the"),
+        (notes(many_people(1000, [0.9] * 5, sharpness=2)), "5 of 5 faces of the most suspicious person"),
         (notes([*faces(0, [0.9] * 2, size=39), *faces(0, [0.9] * 3)]), "2 of 5 faces are smaller than 40 px"),
         (notes(faces(0, [0.9] * 3), frames_sampled=7), "in 3 of 7 sampled frames; the rest was not judged"),
         (notes(faces(0, [0.9] * 2), faces(1, [0.1] * 2), frames_sampled=3), "in only 2 of 3 sampled frames"),

@@ -142,6 +142,32 @@ def test_the_page_may_run_only_its_own_scripts():
     assert rules["script-src"] == rules["connect-src"] == "'self'" and "unsafe" not in PAGE_POLICY
 
 
+def test_only_the_start_of_an_answer_gets_them():
+    sent = []
+
+    async def trailing(scope, receive, send):
+        for kind in ("http.response.start", "http.response.body", "http.response.trailers"):
+            await send({"type": kind, "headers": []})
+
+    async def collect(message):
+        sent.append(len(message["headers"]))
+
+    asyncio.run(SecurityHeaders(trailing)({"type": "http"}, None, collect))
+    assert sent[0] > 0 and sent[1:] == [0, 0]
+
+
+def test_a_request_is_one_whoever_made_the_word():
+    http = "".join(["ht", "tp"])  # not the object that the source text names
+    sent = []
+
+    async def collect(message):
+        sent.append(message)
+
+    scope = {"type": http, "path": "/api/jobs", "headers": []}
+    asyncio.run(SecurityHeaders(Guard(answer, TOKEN))(scope, None, collect))
+    assert sent[0]["status"] == 401 and b"x-frame-options" in dict(sent[0]["headers"])
+
+
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 @pytest.mark.parametrize("wrapped", [SecurityHeaders(answer), Guard(answer, TOKEN)])
 def test_what_is_no_request_is_handed_on(kind, wrapped):
