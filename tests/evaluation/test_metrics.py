@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from sficonv.errors import DataError
@@ -149,14 +150,47 @@ def test_no_rows_are_nan_with_a_reason():
         ([0, 1, 1], [0.1, math.nan, math.nan], r"row 1: p_fake must be a number, got nan \(2 such rows\)"),
         ([0, 1], [0.1, math.inf], "row 1: p_fake must be a number"),
         ([0, 1], [0.1, 3.2], "row 1: p_fake must be a probability.*sigmoid"),
+        ([0, 1], [0.1, 1.000001], "row 1: p_fake must be a probability.*sigmoid"),
+        ([0, 1], [-1e-9, 1.0], "row 0: p_fake must be a probability.*sigmoid"),
+        ([0, -1], [0.1, 0.2], "row 1: label must be 0"),
+        ([0.5, 1], [0.1, 0.2], "row 0: label must be 0"),
         ([0, 2], [0.1, 0.2], "row 1: label must be 0"),
         ([math.nan, 1], [0.1, 0.2], "row 0: label must be 0"),
         ([0, 1], [0.1], "one length"),
+        ([[0, 1]], [[0.1, 0.2]], "two columns of one length"),
+        (1, 0.1, "two columns of one length"),
     ],
 )
 def test_unusable_rows_are_named(labels, scores, message):
     with pytest.raises(DataError, match=message):
         compute_metrics(labels, scores)
+
+
+def test_probabilities_of_exactly_0_and_1_are_fine():
+    assert compute_metrics([0, 1], [0.0, 1.0])["auc"] == 1
+
+
+def test_the_note_says_how_many_reals_a_rate_takes():
+    notes = compute_metrics([0] * 99 + [1], [0.1] * 100).notes
+    assert "99 real rows cannot show a false-alarm rate of 0.01 (that takes 100)" in notes["tpr_at_fpr_1e-2"]
+    assert "(that takes 1000)" in notes["tpr_at_fpr_1e-3"]
+    assert compute_metrics([0] * 1000 + [1], [0.1] * 1001).notes == {}
+
+
+def test_everything_at_a_threshold():
+    labels, scores = [0, 0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.5, 0.9, 0.5, 0.8, 0.49]
+    found = at_threshold(labels, scores, 0.5)
+    (fpr_low, fpr_high), (tpr_low, tpr_high) = (
+        binomtest(k, n).proportion_ci(method="exact") for k, n in ((2, 4), (2, 3))
+    )
+    assert found == pytest.approx(
+        {
+            "threshold": 0.5, "fpr": 2 / 4, "tpr": 2 / 3, "bacc": (2 / 3 + 1 / 2) / 2, "acc": 4 / 7,
+            "fpr_low": fpr_low, "fpr_high": fpr_high, "tpr_low": tpr_low, "tpr_high": tpr_high,
+        }
+    )  # fmt: skip
+    assert at_threshold([0, 1, 1, 1], [0.1, 0.9, 0.9, 0.9], 0.5)["acc"] == 1
+    assert all(math.isnan(value) for name, value in at_threshold([], [], 0.5).items() if name != "threshold")
 
 
 def test_error_rates_without_reals_are_undefined():
