@@ -309,7 +309,9 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--forgeries", type=float, default=0.42)
     parser.add_argument("--unrelated", type=float, default=0.05)
-    parser.add_argument("--zoom", type=float, default=2.0, help="largest magnification of a crop")
+    parser.add_argument(
+        "--zoom", type=float, default=PairAugmentation.zoom, help="largest magnification of a crop"
+    )
     parser.add_argument("--wait", type=Path, help="begin to train once this file exists")
     parser.add_argument("--marks", type=int, default=6, help="how often the run is validated and saved")
     parser.add_argument("--limit", type=int, help="use so many crops only")

@@ -9,7 +9,7 @@ within a round; the median over the rounds is printed, with quartiles.
 
 Finished cells are kept in `--out` and not measured again, so the script can be interrupted. `--cells` takes
 shell patterns of cell names, `--quick` measures small images a few times to see that everything runs and
-writes no document. The GPU's table is measured where there is a GPU.
+writes no document. `gpu_speed.py` measures on a GPU.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import torch
 import sampling_forms
 from document import write_between
 from four_convolutions import four_convolutions
+from sficonv.conversion.fold import fold
 from sficonv.models import create_model
 from sficonv.nn import complexity
-from sficonv.paper.bench import bench
 from sficonv.paper.timing import Mode, Ratio, Setting, interleave, machine, training_memory, work_of
 
 POINTS = ((0.5, 1.0), (0.5, 0.75), (0.5, 0.5), (0.75, 0.25))  # alpha, beta
@@ -66,11 +66,21 @@ class Networks:
         }
         networks = {name: setting.place(network) for name, network in networks.items()}
         images = setting.images(self.batch, args.image_size)
+        if self.mode == "inference":  # as `Detector` runs it
+            networks |= {
+                f"{name} folded": setting.place(fold(networks[name])) for name in ("vanilla", "sfic")
+            }
         works = {name: work_of(network, images, self.mode, setting) for name, network in networks.items()}
         times = interleave(works, args.rounds or ROUNDS[self.mode, self.batch])
         macs = {n: complexity(networks[n], args.image_size).macs for n in ("vanilla", "sfic", "four")}
+        folded = (
+            {"folded_to_vanilla": asdict(Ratio.of(times["sfic folded"], times["vanilla folded"]))}
+            if self.mode == "inference"
+            else {}
+        )
         return {
             "milliseconds": {name: 1000 * median(t) for name, t in times.items()},
+            **folded,
             "to_vanilla": asdict(Ratio.of(times["sfic"], times["vanilla"])),
             "to_four": asdict(Ratio.of(times["sfic"], times["four"])),
             "macs_to_vanilla": macs["sfic"] / macs["vanilla"],
@@ -123,19 +133,6 @@ def forms(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def gpu(args: argparse.Namespace, compiled: bool) -> dict[str, Any]:
-    points = {"0.5": [1.0, 0.75, 0.5], "0.75": [0.25]}
-    rows = []
-    for alpha, betas in points.items():
-        result = bench(
-            "resnet26", alpha=float(alpha), beta=betas, batch=[1, 256], image_size=args.image_size,
-            device="cuda", dtype="bf16", channels_last=True, compile=compiled, train=True,
-            rounds=args.rounds or 20,
-        )  # fmt: skip
-        rows += [asdict(row) for row in result.rows]
-    return {"rows": rows, "machine": result.machine}
-
-
 Measure = Callable[[argparse.Namespace], dict[str, Any]]
 
 
@@ -147,9 +144,6 @@ def cells() -> dict[str, Measure]:
             for alpha, beta in POINTS:
                 cell = Networks(layout, mode, batch, alpha, beta)  # type: ignore[arg-type]
                 found[cell.name] = cell.measure
-    if torch.cuda.is_available():
-        found["gpu-eager"] = lambda args: gpu(args, compiled=False)
-        found["gpu-compiled"] = lambda args: gpu(args, compiled=True)
     return found
 
 
@@ -160,19 +154,20 @@ def network_table(found: dict[str, Any], layout: str) -> list[str]:
     lines = [
         f"### {LAYOUTS[layout]}",
         "",
-        "| | alpha | beta | vanilla, ms | SFIC, ms | SFIC / vanilla | goal | MACs / vanilla "
+        "| | alpha | beta | vanilla, ms | SFIC, ms | SFIC / vanilla | both folded | goal | MACs / vanilla "
         "| SFIC / four convolutions | MACs / four |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for mode, batch in ROUNDS:
         for alpha, beta in POINTS:
             cell = found.get(Networks(layout, mode, batch, alpha, beta).name)  # type: ignore[arg-type]
             if cell:
                 times, goal = cell["milliseconds"], f"{GOALS[beta]:.2f}" if beta in GOALS else ""
+                folded = str(Ratio(**cell["folded_to_vanilla"])) if mode == "inference" else ""
                 columns = [
                     f"{mode}, batch {batch}", f"{alpha:g}", f"{beta:g}",
                     f"{times['vanilla']:.0f}", f"{times['sfic']:.0f}",
-                    str(Ratio(**cell["to_vanilla"])), goal, f"{cell['macs_to_vanilla']:.2f}",
+                    str(Ratio(**cell["to_vanilla"])), folded, goal, f"{cell['macs_to_vanilla']:.2f}",
                     str(Ratio(**cell["to_four"])), f"{cell['macs_to_four']:.2f}",
                 ]  # fmt: skip
                 lines.append("| " + " | ".join(columns) + " |")
@@ -200,29 +195,6 @@ def forms_table(cell: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def gpu_tables(found: dict[str, Any]) -> list[str]:
-    if not (cells_ := [name for name in ("gpu-eager", "gpu-compiled") if name in found]):
-        return ["GPU: not measured yet.", ""]
-    lines = [f"{found[cells_[0]]['machine']['gpu']}, bf16, channels-last.", ""]
-    for name in cells_:
-        lines += [
-            f"### {name.removeprefix('gpu-')}",
-            "",
-            "| | alpha | beta | vanilla, images/s | SFIC, images/s | SFIC / vanilla (time) "
-            "| of the bf16 ceiling | training memory / vanilla |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for r in found[name]["rows"]:
-            memory_ratio = "" if r["memory_ratio"] is None else f"{r['memory_ratio']:.3f}"
-            lines.append(
-                f"| {r['mode']}, batch {r['batch']} | {r['alpha']:g} | {r['beta']:g} "
-                f"| {r['vanilla_images_per_second']:.0f} | {r['images_per_second']:.0f} "
-                f"| {Ratio(**r['ratio'])} | {r['ceiling_fraction']:.1%} | {memory_ratio} |"
-            )
-        lines.append("")
-    return lines
-
-
 def document(found: dict[str, Any], where: dict[str, Any], image_size: int) -> str:
     worst = max(found["agreement"].values(), default=0.0) if "agreement" in found else None
     lines = ["## CPU", ""]
@@ -242,7 +214,7 @@ def document(found: dict[str, Any], where: dict[str, Any], image_size: int) -> s
         lines += ["## Peak memory of a training step", "", *memory_table(found["memory"])]
     if "forms" in found:
         lines += ["## 3 x 3 at beta = 0.75", "", *forms_table(found["forms"])]
-    return "\n".join([*lines, "## GPU", "", *gpu_tables(found)]).rstrip()
+    return "\n".join(lines).rstrip()
 
 
 def main() -> None:

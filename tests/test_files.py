@@ -21,6 +21,11 @@ def test_a_file_gets_the_rights_that_the_user_gives_new_files(tmp_path: Path, ma
     assert (tmp_path / "report.html").stat().st_mode & 0o777 == mode
 
 
+def test_others_may_read_weights_like_any_new_file(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "weights", create_model("meso_inception4"))
+    assert weights.stat().st_mode == weights.with_suffix(".json").stat().st_mode
+
+
 def test_a_full_disk_leaves_the_file_that_was_there(tiny_disk: Path) -> None:
     file = tiny_disk / "weights.json"
     file.write_text("whole")

@@ -29,10 +29,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
         whole
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.touch(exist_ok=False)  # with the rights that any new file of this process gets
+    temporary.touch(exist_ok=False)
+    rights = temporary.stat().st_mode & 0o777  # that any new file of this process gets
     try:
         with naming(path):
             yield temporary
+            temporary.chmod(rights)  # safetensors puts a new file in its place, for the owner alone
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
