@@ -35,7 +35,7 @@ from sficonv.datasets.crops import read_crop
 from sficonv.datasets.manifest import read_manifest
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
-from sficonv.deploy.graph import Scorer
+from sficonv.deploy.graph import EndToEnd
 from sficonv.faces.face import resize
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -71,7 +71,7 @@ def export_all(weights: str | Path, out: Path, calibration: Path, names: list[st
 
 
 def eager(model: torch.nn.Module) -> Run:
-    scorer = Scorer(model.eval(), model.config, Calibration()).eval()
+    scorer = EndToEnd(model.eval(), model.config, Calibration()).eval()
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

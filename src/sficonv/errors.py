@@ -4,6 +4,10 @@ Every message says which file or argument, what is wrong with it, and what to do
 prints them without a traceback and exits with 1.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class SficonvError(Exception):
     """Base class of everything sficonv raises on purpose about its inputs."""
@@ -19,3 +23,14 @@ class DataError(SficonvError):
 
 class WeightsError(SficonvError):
     """A weights file or model card that cannot be loaded safely or does not fit the model."""
+
+
+def first_few(names: Sequence[object], most: int = 3) -> str:
+    """The first of many names, and how many more there are, for a message.
+
+    Example:
+        >>> first_few(["a.png", "b.png", "c.png"], most=2)
+        'a.png, b.png and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

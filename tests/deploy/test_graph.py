@@ -27,7 +27,7 @@ class Resizing(nn.Module):
         return mean[:, :2] * 50
 
 
-def scores(scorer: graph.Scorer, side: int, folder, images: np.ndarray) -> list[np.ndarray]:
+def scores(scorer: graph.EndToEnd, side: int, folder, images: np.ndarray) -> list[np.ndarray]:
     program = graph.capture(scorer, side)
     onnx.save(program, folder / "m.onnx", "{}", half=False)
     session = onnxruntime.InferenceSession(str(folder / "m.onnx"))
@@ -39,7 +39,7 @@ def scores(scorer: graph.Scorer, side: int, folder, images: np.ndarray) -> list[
 def test_nearest(tmp_path, size):
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), np.uint8)
     config = ModelConfig("resizing", image_size=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    scorer = graph.Scorer(Resizing(size), config, Calibration()).eval()
+    scorer = graph.EndToEnd(Resizing(size), config, Calibration()).eval()
     expected = scorer(torch.from_numpy(images)).numpy()
     for given in scores(scorer, 28, tmp_path, images):
         assert np.abs(given - expected).max() < 1e-6
@@ -48,7 +48,7 @@ def test_nearest(tmp_path, size):
 @pytest.mark.parametrize("side", [64, 20, 31])
 def test_the_antialiased_resize_of_the_input(tmp_path, side):
     images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-    scorer = graph.Scorer(Resizing((28, 28)), ModelConfig("resizing", image_size=28), Calibration()).eval()
+    scorer = graph.EndToEnd(Resizing((28, 28)), ModelConfig("resizing", image_size=28), Calibration()).eval()
     expected = scorer(torch.from_numpy(images)).numpy()
     for given in scores(scorer, side, tmp_path, images):
         assert np.abs(given - expected).max() < 1e-5

@@ -32,7 +32,7 @@ def test_crops_that_would_count_twice_are_refused(
 ) -> None:
     data = make_prepared()
     for given in ({"data": [data, data]}, {"data": data, "extra_data": data}):
-        with pytest.raises(DataError, match=r"crops are given twice, by several of the folders"):
+        with pytest.raises(DataError, match=r"crops are in several of the folders"):
             run(**given)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 from sficonv.files import atomic_file
 
 MANIFEST_NAME = "manifest.parquet"
@@ -231,21 +231,15 @@ def _check_values(df: pd.DataFrame, file: Path) -> None:
     if not df["label"].isin([0, 1]).all():
         raise DataError(f"{file}: label must be 0 (real) or 1 (fake)")
     if wrong := sorted(set(df["split"]) - set(SPLITS)):
-        raise DataError(f"{file}: split must be train, val, test or empty, not {some(wrong)}")
+        raise DataError(f"{file}: split must be train, val, test or empty, not {first_few(wrong)}")
     if df["path"].duplicated().any():
         raise DataError(
-            f"{file}: paths occur twice: {some(df.loc[df['path'].duplicated(), 'path'].tolist())}"
+            f"{file}: paths occur twice: {first_few(df.loc[df['path'].duplicated(), 'path'].tolist())}"
         )
     for column in ("path", "mask"):  # both name files that are opened
         texts: list[str] = df[column].fillna("").astype(str).tolist() if column in df else []
         outside = [p for p in texts if p.startswith("/") or "\\" in p or ".." in p.split("/")]
         if outside:
             raise DataError(
-                f"{file}: a {column} must be relative, with /, inside the folder: {some(outside)}"
+                f"{file}: a {column} must be relative, with /, inside the folder: {first_few(outside)}"
             )
-
-
-def some(values: list[str], most: int = 3) -> str:
-    """The first values of a list and how many more there are, for a message."""
-    more = f" and {len(values) - most} more" if len(values) > most else ""
-    return ", ".join(map(str, values[:most])) + more

@@ -23,11 +23,10 @@ from sficonv.datasets.manifest import (
     prepared_folder,
     read_manifest,
     read_protocol,
-    some,
     write_manifest,
 )
 from sficonv.datasets.source import text_hash
-from sficonv.errors import DataError, SficonvError
+from sficonv.errors import DataError, SficonvError, first_few
 from sficonv.files import atomic_file
 
 SHARDS_NAME = "shards"
@@ -140,7 +139,7 @@ def read_index(data: str | Path) -> ShardIndex | None:
         raise DataError(f"{file}: damaged ({error}); write the shards again") from error
     wrong = [s.file for s in shards if _size(folder / s.file) != s.bytes]
     if wrong:
-        raise DataError(f"{folder}: shards are missing or cut off: {some(wrong)}; write them again")
+        raise DataError(f"{folder}: shards are missing or cut off: {first_few(wrong)}; write them again")
     return ShardIndex(folder, fingerprint, shards)
 
 

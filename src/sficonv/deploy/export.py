@@ -192,12 +192,12 @@ def _write(
     precision: Precision,
     crops: np.ndarray | None,
 ) -> None:
-    from sficonv.deploy.graph import Scorer, capture
+    from sficonv.deploy.graph import EndToEnd, capture
 
     try:
         judge = detector.torch
-        scorer = Scorer(_folded(judge.model), judge.config, judge.calibration, mirror=judge.mirror).eval()
-        program = capture(scorer, detector.crop_size)
+        whole = EndToEnd(_folded(judge.model), judge.config, judge.calibration, mirror=judge.mirror).eval()
+        program = capture(whole, detector.crop_size)
     except Exception as error:  # torch raises many kinds here, all of them meaning the same to the user
         raise SficonvError(f"{detector.name} cannot be exported: {error}") from error
     text, half = json.dumps(metadata, default=str), precision == "fp16"

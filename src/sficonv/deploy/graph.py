@@ -22,7 +22,7 @@ _NEAREST: tuple[Any, ...] = (
 _BILINEAR: tuple[Any, ...] = (_aten._upsample_bilinear2d_aa.default, _aten._upsample_bilinear2d_aa.vec)
 
 
-class Scorer(nn.Module):
+class EndToEnd(nn.Module):
     """Preprocessing, model and calibration as one module; the same numbers as `Detector.scores`.
 
     Args:
@@ -48,7 +48,7 @@ class Scorer(nn.Module):
         return calibrated(logits, self.calibration)
 
 
-def capture(scorer: Scorer, crop_size: int) -> ExportedProgram:
+def capture(model: EndToEnd, crop_size: int) -> ExportedProgram:
     """Capture the graph for any number of crops of one size.
 
     Runtimes resize in their own ways: on odd sizes ONNX Runtime and OpenVINO take other neighbours than torch
@@ -57,20 +57,20 @@ def capture(scorer: Scorer, crop_size: int) -> ExportedProgram:
     one that all compute alike, and the anti-aliased resize of the input as two constant matrices.
 
     Args:
-        scorer: In eval mode.
+        model: In eval mode.
         crop_size: Side of the crops in pixels.
 
     Returns:
         A program with the input `faces`, `uint8` `(batch, crop_size, crop_size, 3)`. That of a model of clips
         has `(batch, frames, crop_size, crop_size, 3)`, and `present`, bool `(batch, frames)`.
     """
-    frames = scorer.config.frames
+    frames = model.config.frames
     clip = (frames,) if frames > 1 else ()
     inputs = {"faces": torch.zeros(2, *clip, crop_size, crop_size, 3, dtype=torch.uint8)}
     if clip:
         inputs["present"] = torch.ones(2, frames, dtype=torch.bool)
     free = {0: Dim("batch", min=1)}
-    program = torch.export.export(scorer, tuple(inputs.values()), dynamic_shapes=dict.fromkeys(inputs, free))
+    program = torch.export.export(model, tuple(inputs.values()), dynamic_shapes=dict.fromkeys(inputs, free))
     return program.run_decompositions(_resizing(program))
 
 

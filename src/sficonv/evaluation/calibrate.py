@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 
 from sficonv.card import Calibration
-from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
-from sficonv.errors import DataError, WeightsError
+from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
+from sficonv.errors import DataError, WeightsError, first_few
 from sficonv.evaluation.evaluate import rows_of
 from sficonv.evaluation.platt import calibrated, fit_platt
 from sficonv.evaluation.predict import predict
@@ -288,7 +288,7 @@ def _refuse_shared_footage(manifest: pd.DataFrame, rows: pd.DataFrame, data: str
         if shared := sorted(set(rows[column]) & set(others[column]) - {""}):
             raise DataError(
                 f"{data}: {len(shared)} {what} of the validation split are in another split too: "
-                f"{some(shared)}; see `sficonv check {data}`"
+                f"{first_few(shared)}; see `sficonv check {data}`"
             )
 
 

@@ -10,8 +10,7 @@ import pandas as pd
 import sklearn
 import torch
 
-from sficonv.datasets.manifest import some
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 from sficonv.estimate import Estimate
 from sficonv.evaluation.bootstrap import intervals
 from sficonv.evaluation.metrics import METRICS, THRESHOLD, at_threshold, compute_metrics
@@ -120,7 +119,7 @@ def _refuse_two_scores(frames: Scores, table: ScoreTable) -> None:
     if len(twice):
         keys = [name for name in ROW_KEYS if name in table.columns]
         apart = " and ".join(name for name in ROW_KEYS if name not in keys)
-        named = some(first_paths(table, twice[:3], keys))
+        named = first_few(first_paths(table, twice[:3], keys))
         raise DataError(
             f"{table.name}: {len(twice)} crops have several scores: {named}; keep one of each"
             + (f", or if they are different crops, tell them apart by a column {apart}" if apart else "")
@@ -156,7 +155,7 @@ def exclusions(table: ScoreTable, left_out: LeftOut) -> list[str]:
     if left_out.empty_videos:
         warnings.append(
             f"{len(left_out.empty_videos)} videos were left out, none of their crops could be scored: "
-            f"{some(left_out.empty_videos)}"
+            f"{first_few(left_out.empty_videos)}"
         )
     return warnings
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sficonv.datasets.manifest import some
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 from sficonv.evaluation.score_table import ROW_KEYS, ScoreTable
 from sficonv.evaluation.scores import Scores, first_paths
 
@@ -51,7 +50,7 @@ def by_path(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
         only.append(len(missing))
         if len(missing):
             named = first_paths(table, missing[:_NAMED], row_keys)
-            warnings.append(f"only in {name}, left out: {len(missing)} crops, such as {some(named)}")
+            warnings.append(f"only in {name}, left out: {len(missing)} crops, such as {first_few(named)}")
     if ambiguous:
         warnings.append(f"{ambiguous} crops were left out: several of one side have the same path")
     if not len(common):
@@ -63,7 +62,7 @@ def by_path(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
     differ = sides[0].label[rows[0]] != sides[1].label[rows[1]]
     if differ.any():
         named = first_paths(tables[0], sides[0].key[rows[0]][differ][:_NAMED], row_keys)
-        raise DataError(f"the two sides give {int(differ.sum())} crops different labels: {some(named)}")
+        raise DataError(f"the two sides give {int(differ.sum())} crops different labels: {first_few(named)}")
     chosen = [side.select(at) for side, at in zip(sides, rows, strict=True)]
     whose = 0 if "video_id" in tables[0].columns else 1
     both = all("video_id" in table.columns for table in tables)
@@ -89,7 +88,7 @@ def by_video(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
         missing = joined[joined["_merge"] == where]
         only.append(len(missing))
         if len(missing):
-            named = some(
+            named = first_few(
                 [" ".join(filter(None, map(str, key))) for key in missing[keys].itertuples(index=False)]
             )
             warnings.append(f"only in {side}, left out: {len(missing)} videos, such as {named}")
@@ -101,7 +100,7 @@ def by_video(sides: Sequence[Scores], tables: Sequence[ScoreTable]) -> Matched:
     rows = [both[at].to_numpy(np.int64) for at in ("at_a", "at_b")]
     differ = videos[0].label[rows[0]] != videos[1].label[rows[1]]
     if differ.any():
-        named = some(both["video_id"][differ].astype(str).tolist())
+        named = first_few(both["video_id"][differ].astype(str).tolist())
         raise DataError(f"the two sides give {int(differ.sum())} videos different labels: {named}")
     chosen = videos[0].select(rows[0])
     return Matched([chosen, replace(chosen, p_fake=videos[1].p_fake[rows[1]])], only, 0, warnings)

@@ -19,9 +19,9 @@ from sficonv.datasets.manifest import (
     prepared_folder,
     read_manifest,
     read_protocol,
-    some,
 )
 from sficonv.datasets.shards import check_shards, read_index
+from sficonv.errors import first_few
 from sficonv.splits.leaks import Finding, find_leaks
 from sficonv.splits.near_duplicates import find_near_duplicates, perceptual_hash
 from sficonv.splits.split import outdated
@@ -96,7 +96,7 @@ def check(data: str | Path, *, files: bool = True) -> CheckReport:
     index = read_index(data)
     if index is not None:
         if files and (wrong := check_shards(index)):
-            text = f"{len(wrong)} shards are not what was written: {some(wrong)}"
+            text = f"{len(wrong)} shards are not what was written: {first_few(wrong)}"
             findings.append(Finding("shard_changed", True, text, len(wrong), wrong[:10]))
         if index.manifest_hash != manifest_hash(df):
             text = "the shards were written for another manifest: write them again"
@@ -139,7 +139,7 @@ def _read_crops(
         ("crop_changed", changed, "crops are not what the manifest was written for"),
     ):
         if names:
-            full = f"{len(names)} {text}: {some(names)}"
+            full = f"{len(names)} {text}: {first_few(names)}"
             findings.append(Finding(kind, True, full, len(names), names[:10]))
     return findings, seen
 

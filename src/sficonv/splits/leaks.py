@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from sficonv.datasets.manifest import some
+from sficonv.errors import first_few
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _finding(
 ) -> Finding | None:
     if not what:
         return None
-    return Finding(kind, serious, f"{len(what)} {text}: {some(what)}{after}", len(what), what[:10])
+    return Finding(kind, serious, f"{len(what)} {text}: {first_few(what)}{after}", len(what), what[:10])
 
 
 def _videos(named: pd.DataFrame) -> Finding | None:

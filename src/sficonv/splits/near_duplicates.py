@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from sficonv.datasets.identity_split import components
-from sficonv.datasets.manifest import Protocol, identities, some
+from sficonv.datasets.manifest import Protocol, identities
+from sficonv.errors import first_few
 from sficonv.splits.leaks import Finding
 
 MAX_DISTANCE = 4  # of 64 bits; two frames of one video, or one re-encoded, are mostly within
@@ -69,7 +70,7 @@ def find_near_duplicates(df: pd.DataFrame, root: str | Path) -> Finding | None:
         return None
     examples = [f"{one} = {other}" for one, other in sorted(found.items())]
     at_least = "" if all_of_them else "at least "
-    text = f"{at_least}{len(found)} crops are nearly the same as one in another split: {some(examples)}"
+    text = f"{at_least}{len(found)} crops are nearly the same as one in another split: {first_few(examples)}"
     return Finding("near_duplicate_in_several_splits", True, text, len(found), examples[:10])
 
 

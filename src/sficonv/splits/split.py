@@ -25,10 +25,9 @@ from sficonv.datasets.manifest import (
     prepared_folder,
     read_manifest,
     read_protocol,
-    some,
     write_manifest,
 )
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 from sficonv.splits.leaks import check_manifest, find_leaks
 from sficonv.splits.near_duplicates import (
     find_near_duplicates,
@@ -213,7 +212,7 @@ def leave_one_out(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFrame
     names = ", ".join(sorted(options.leave_out))
     others = [name for name in methods if name not in options.leave_out]
     if missing := [s for s in ("train", "test") if not ((rows["split"] == s) & (rows["label"] == 1)).any()]:
-        raise DataError(f"without {names}, no fake is left in the split {some(missing)}")
+        raise DataError(f"without {names}, no fake is left in the split {first_few(missing)}")
     return rows, Protocol(
         "leave-one-out",
         f"trained and validated on {', '.join(others)}, without {names}; tested on {names} alone",

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from sficonv.datasets.clips import ClipCrops, cut_into_clips, tracks_of
 from sficonv.datasets.crops import DrawSampler, FaceCrops, RowsInTurn, balanced_weights
-from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol, some
+from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.datasets.masks import MASK, MaskedCrops
 from sficonv.datasets.shards import read_index
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 from sficonv.splits.leaks import find_leaks
 from sficonv.training import transforms
 from sficonv.training.recipes import Recipe
@@ -248,7 +248,7 @@ def _check_crops(main: pd.DataFrame, extra: pd.DataFrame, *, files: bool) -> Non
     twice = pd.concat([main["path"], extra["path"]])
     if not (twice := twice[twice.duplicated()]).empty:
         raise DataError(
-            f"{len(twice)} crops are given twice, by several of the folders or manifests: {some(list(twice))}"
+            f"{len(twice)} crops are in several of the folders or manifests: {first_few(list(twice))}"
         )
     if not files:
         return
@@ -256,7 +256,7 @@ def _check_crops(main: pd.DataFrame, extra: pd.DataFrame, *, files: bool) -> Non
     if missing := [path for path in read if not Path(path).is_file()]:
         raise DataError(
             f"{len(missing)} of the {len(read)} crops to train on and to validate on are missing: "
-            f"{some(missing)}. Prepare the data again, or `sficonv check` it."
+            f"{first_few(missing)}. Prepare the data again, or `sficonv check` it."
         )
 
 

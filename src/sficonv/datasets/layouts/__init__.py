@@ -24,10 +24,10 @@ from sficonv.datasets.layouts import (
     uadfv,
     wilddeepfake,
 )
-from sficonv.datasets.layouts.base import Layout, list_folder, some, subfolders
+from sficonv.datasets.layouts.base import Layout, list_folder, subfolders
 from sficonv.datasets.options import LayoutName, SourceOptions
 from sficonv.datasets.source import Source, clean_text
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
@@ -136,7 +136,7 @@ def read_source(
         items = [item for item in items if item.compression in compressions]
     twice = [name for name, times in Counter(item.name for item in items).items() if times > 1]
     if twice:
-        raise DataError(f"{root}: the same video is there twice: {some(twice)}")
+        raise DataError(f"{root}: the same video is there twice: {first_few(twice)}")
     return replace(source, items=items, notes=list(map(clean_text, source.notes)))
 
 

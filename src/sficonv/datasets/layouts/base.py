@@ -296,12 +296,6 @@ def listed_name(text: str) -> str:
     return head.lower() + slash + rest if slash else name
 
 
-def some(names: Sequence[object], most: int = 3) -> str:
-    """The first of many names, for a message."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
-
-
 def not_found(root: Path, title: str, example: str) -> DataError:
     """The error of a tree without any media."""
     return DataError(f"{root}: a {title} tree without videos or images; expected for example {example}")

@@ -16,13 +16,12 @@ from sficonv.datasets.layouts.base import (
     names_in,
     not_found,
     read_lines,
-    some,
     take_validation,
     walk,
 )
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 
 _FOLDERS = {"celeb-real": 0, "youtube-real": 0, "celeb-synthesis": 1}
 _LIST = "List_of_testing_videos.txt"
@@ -75,7 +74,9 @@ def _read(root: Path, options: SourceOptions) -> Source:
     present = {item.video_id.partition("/")[2] for item in items}
     absent = [key for key in listed if key not in present]
     if absent:
-        notes.append(f"{len(absent)} of {len(listed)} videos of the test list are not there: {some(absent)}")
+        notes.append(
+            f"{len(absent)} of {len(listed)} videos of the test list are not there: {first_few(absent)}"
+        )
     return Source("celebdf", dataset, items, notes, list(_expected(version, items, absent)))
 
 

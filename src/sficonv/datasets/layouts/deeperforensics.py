@@ -15,13 +15,12 @@ from sficonv.datasets.layouts.base import (
     names_in,
     not_found,
     read_lines,
-    some,
     subfolders,
     walk,
 )
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 
 _TARGETS = Path("original_sequences", "youtube", "c23")
 _COUNT = 1_000  # in each folder of manipulated_videos
@@ -90,9 +89,9 @@ def _notes(items: list[SourceItem], strange: list[str], split_of: dict[str, str]
     if not split_of:
         yield "no lists/splits/train.txt, val.txt, test.txt: the split column is empty"
     elif unlisted := [item.video_id for item in items if item.source_ids and not item.split]:
-        yield f"{len(unlisted)} videos are in no split list: {some(unlisted)}"
+        yield f"{len(unlisted)} videos are in no split list: {first_few(unlisted)}"
     if strange:
-        yield f"{len(strange)} videos ignored, names unlike 000_M101.mp4: {some(strange)}"
+        yield f"{len(strange)} videos ignored, names unlike 000_M101.mp4: {first_few(strange)}"
 
 
 def _expected(items: list[SourceItem], split_of: dict[str, str]) -> Iterator[Expectation]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sficonv.datasets.layouts.base import Layout, last_number, read_json, some
+from sficonv.datasets.layouts.base import Layout, last_number, read_json
 from sficonv.datasets.layouts.finder import Finder, bases_of
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 
 _FAKES = ("ff-df", "ff-f2f", "ff-fs", "ff-nt", "ff-fh")
 _METHODS = {
@@ -78,7 +78,7 @@ def _read(file: Path, options: SourceOptions) -> Source:
     for which, count in sorted(moved.items()):
         notes.append(f"{count} videos are in several splits and were dropped from {which}")
     if absent:
-        notes.append(f"of {len(absent)} videos frames do not exist: {some(absent)}")
+        notes.append(f"of {len(absent)} videos frames do not exist: {first_few(absent)}")
     notes.append("the images are face crops already: prepare them with detect=False (--no-detect)")
     dataset = options.dataset or next(iter(videos.values())).dataset
     return Source("deepfakebench", dataset, with_distinct_names(items), notes)

@@ -13,13 +13,13 @@ from sficonv.datasets.layouts.base import (
     make_item,
     names_in,
     not_found,
-    some,
     subfolders,
     walk,
 )
 from sficonv.datasets.layouts.ffpp import read_ffpp_splits
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem
+from sficonv.errors import first_few
 
 _DOMAINS = ("ff", "cdf")
 _CLASSES = {"real": 0, "fake": 1}
@@ -85,11 +85,11 @@ def _notes(items: list[SourceItem], ignored: list[str], *, lists_found: bool) ->
             f"into the folder; until then {len(without)} images have no split"
         )
     elif without:
-        yield f"{len(without)} images have names that are in no list: {some(without)}"
+        yield f"{len(without)} images have names that are in no list: {first_few(without)}"
     if not any(item.label == 0 for item in items):
         yield "no real images: DF40 uses those of FaceForensics++ and Celeb-DF; prepare them beside it"
     if ignored:
-        yield f"{len(ignored)} files ignored, not below ff, cdf, real or fake: {some(ignored)}"
+        yield f"{len(ignored)} files ignored, not below ff, cdf, real or fake: {first_few(ignored)}"
 
 
 def _fits(root: Path) -> bool:

@@ -16,7 +16,6 @@ from sficonv.datasets.layouts.base import (
     names_in,
     not_found,
     read_json,
-    some,
     subfolders,
     take_validation,
     walk,
@@ -24,7 +23,7 @@ from sficonv.datasets.layouts.base import (
 )
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 
 _LISTS = ("metadata.json", "labels.csv")
 _LABELS = {"real": 0, "fake": 1, "0": 0, "1": 1, "false": 0, "true": 1}
@@ -89,12 +88,14 @@ def _read(root: Path, options: SourceOptions) -> Source:
     if twice:
         notes.append(f"{twice} videos of train_sample_videos are in the parts as well and taken from there")
     if unlisted:
-        notes.append(f"{len(unlisted)} files ignored, not in metadata.json or labels.csv: {some(unlisted)}")
+        notes.append(
+            f"{len(unlisted)} files ignored, not in metadata.json or labels.csv: {first_few(unlisted)}"
+        )
     notes += _folder_notes(root, folders)
     result, more = _with_validation(list(items.values()), parts, options)
     missing = [name for names in absent.values() for name in names]
     if missing:
-        notes.append(f"{len(missing)} listed videos are not there: {some(missing)}")
+        notes.append(f"{len(missing)} listed videos are not there: {first_few(missing)}")
     notes += [
         *more,
         "an identity here is the filmed clip: the actors' names are not published, and they repeat",
@@ -161,7 +162,7 @@ def _folder_notes(root: Path, folders: list[Path]) -> list[str]:
     found = {int(match[1]) for folder in folders if (match := _PART.match(folder.name))}
     if found and len(found) < _PARTS:
         absent = [str(i) for i in range(_PARTS) if i not in found]
-        notes.append(f"{len(absent)} of the {_PARTS} training parts are not there: {some(absent, 8)}")
+        notes.append(f"{len(absent)} of the {_PARTS} training parts are not there: {first_few(absent, 8)}")
     unlabelled = [path for path in subfolders(root) if path.name == "test_videos" and path not in folders]
     if unlabelled:
         notes.append("test_videos has no labels and is left out")

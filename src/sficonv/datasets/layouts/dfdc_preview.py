@@ -14,7 +14,6 @@ from sficonv.datasets.layouts.base import (
     names_in,
     not_found,
     read_json,
-    some,
     subfolders,
     take_validation,
     walk,
@@ -22,7 +21,7 @@ from sficonv.datasets.layouts.base import (
 from sficonv.datasets.layouts.dfdc import read_label
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 
 _FOLDERS = {"original_videos": 0, "method_a": 1, "method_b": 1}
 _COUNTS = (1_131, 4_119)  # real and fake
@@ -76,10 +75,10 @@ def _read(root: Path, options: SourceOptions) -> Source:
     if absent:
         notes.append(
             f"{len(absent)} of {len(entries)} videos of dataset.json are not there (mirrors are incomplete): "
-            f"{some([key for key, _ in absent])}"
+            f"{first_few([key for key, _ in absent])}"
         )
     if unlisted:
-        notes.append(f"{len(unlisted)} files ignored, not in dataset.json: {some(unlisted)}")
+        notes.append(f"{len(unlisted)} files ignored, not in dataset.json: {first_few(unlisted)}")
     expected = list(_expected(file, entries.values(), absent))
     counts = [sum(row.count for row in expected if row.label == label) for label in (0, 1)]
     if tuple(counts) != _COUNTS:

@@ -12,13 +12,13 @@ from sficonv.datasets.layouts.base import (
     child,
     make_item,
     not_found,
-    some,
     subfolders,
     take_validation,
     walk,
 )
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_distinct_names
+from sficonv.errors import first_few
 
 _CLASSES = {"real": 0, "fake": 1}
 _METHODS = {"pggan", "stylegan", "glow", "stargan", "face2face"}
@@ -65,7 +65,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
         items, more = take_validation(items, options.fractions)
         notes += more
     if absent := sorted(_METHODS - {_plain(kind) for kind in kinds}):
-        notes.append(f"of the five kinds of forgery some are not there: {some(absent, 5)}")
+        notes.append(f"of the five kinds of forgery some are not there: {first_few(absent, 5)}")
     return Source("hff", dataset, with_distinct_names(items), notes)
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sficonv.datasets.layouts.base import Layout, last_number, read_lines, some
+from sficonv.datasets.layouts.base import Layout, last_number, read_lines
 from sficonv.datasets.layouts.finder import Finder, bases_of
 from sficonv.datasets.layouts.plain import LABEL_WORDS, SPLIT_WORDS, with_splits
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem, with_clean_texts, with_distinct_names
-from sficonv.errors import DataError
+from sficonv.errors import DataError, first_few
 from sficonv.media.kinds import VIDEO_SUFFIXES
 
 _PATHS = (
@@ -144,7 +144,7 @@ def _source(layout: str, root: Path, rows: Sequence[_Row], options: SourceOption
     if len(items) < len(rows):
         notes.append(f"{len(rows) - len(items)} lines name a file that an earlier line names as well")
     if absent:
-        notes.append(f"{len(absent)} of {len(items)} listed files do not exist: {some(absent)}")
+        notes.append(f"{len(absent)} of {len(items)} listed files do not exist: {first_few(absent)}")
     if note_ids := _unnamed(items, rows):
         notes.append(note_ids)
     drawn = options.fractions is not None and not any(item.split for item in items)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sficonv.datasets.layouts.base import Layout, child, make_item, not_found, some, walk
+from sficonv.datasets.layouts.base import Layout, child, make_item, not_found, walk
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Expectation, Source, SourceItem
+from sficonv.errors import first_few
 
 _FOLDERS = {"real": 0, "fake": 1}
 _COUNT = 49
@@ -41,7 +42,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
     notes = ['UADFV has no official split and is too small to train on: all of it is "test"']
     if strange:
         notes.append(
-            f"{len(strange)} files ignored, unlike real/0000.mp4 or fake/0000_fake.mp4: {some(strange)}"
+            f"{len(strange)} files ignored, unlike real/0000.mp4 or fake/0000_fake.mp4: {first_few(strange)}"
         )
     there = {item.video_id.rpartition("/")[2] for item in items}
     expected = []
