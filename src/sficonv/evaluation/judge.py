@@ -62,14 +62,9 @@ def judge(
     warnings = exclusions(table, left_out)
     if not len(frames):
         raise DataError(f"{data}: nothing to judge ({'; '.join(warnings) or 'no rows'})")
-    videos = frames.per_video()
+    levels: dict[Level, Scores] = {"frame": frames, "video": frames.per_video()}
     counts = {"unreadable": left_out.unreadable, "empty_videos": len(left_out.empty_videos)}
-    levels: dict[Level, Scores] = {"frame": frames, "video": videos}
-    for level, scores in levels.items():
-        fakes = int(scores.label.sum())
-        counts |= {
-            f"{level}s": len(scores), f"real_{level}s": len(scores) - fakes, f"fake_{level}s": fakes
-        }  # fmt: skip
+    counts |= _counts(levels)
     notes: list[str] = []
     figures: dict[Level, dict[str, Estimate]] = {}
     operating = []
@@ -81,14 +76,7 @@ def judge(
         for at in (THRESHOLD, threshold):
             if at is not None:
                 operating.append({"level": level, **_operating(level, scores, at)})
-    for kind in ("real", "fake"):
-        if 0 < (n := counts[f"{kind}_videos"]) < FEW_VIDEOS:
-            notes.append(f"only {n} {kind} videos: too few for intervals to rely on")
-    if figures["video"]["auc"].high < 0.5:
-        notes.append(
-            "fakes score lower than reals: if the scores are P(real), or label 0 means fake, turn them "
-            "around (here a label is 0 for real and 1 for fake, and a score is P(fake))"
-        )
+    notes += _doubts(counts, figures["video"]["auc"])
     versions = {
         "sficonv": __version__,
         "torch": torch.__version__,
@@ -110,6 +98,31 @@ def judge(
         notes=notes,
         provenance={"versions": versions, "bootstrap": bootstrap, "seed": seed},
     )
+
+
+def _counts(levels: dict[Level, Scores]) -> dict[str, int]:
+    counts = {}
+    for level, scores in levels.items():
+        fakes = int(scores.label.sum())
+        counts |= {
+            f"{level}s": len(scores), f"real_{level}s": len(scores) - fakes, f"fake_{level}s": fakes
+        }  # fmt: skip
+    return counts
+
+
+def _doubts(counts: dict[str, int], auc: Estimate) -> list[str]:
+    """Why the figures may say little, or the opposite of what they seem to say."""
+    notes = [
+        f"only {n} {kind} videos: too few for intervals to rely on"
+        for kind in ("real", "fake")
+        if 0 < (n := counts[f"{kind}_videos"]) < FEW_VIDEOS
+    ]
+    if auc.high < 0.5:
+        notes.append(
+            "fakes score lower than reals: if the scores are P(real), or label 0 means fake, turn them "
+            "around (here a label is 0 for real and 1 for fake, and a score is P(fake))"
+        )
+    return notes
 
 
 def _refuse_two_scores(frames: Scores, table: ScoreTable) -> None:

@@ -111,24 +111,18 @@ def robustness(
     folder = None if out is None else Path(out) / "scores"
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    cells: list[RobustnessCell] = []
-    unreadable: pd.DataFrame | None = None
     work = scored_cells(
         models, rows, prepared_folder(data), damages, digest, folder, seed, batch_size, workers
     )
+    cells = []
+    unreadable = pd.DataFrame()
     for damage, model, scores in work:
-        if unreadable is None:
+        if not cells:
             unreadable = scores[scores["error"] != ""]
             if len(unreadable) == len(rows):
                 raise DataError(f"{data}: nothing to judge, the first reason: {unreadable['error'].iloc[0]}")
         cells.append(_cell(damage, model.name, rows, scores, bootstrap, seed))
-    assert unreadable is not None
     warnings, notes = _remarks(models, manifest, rows, split, data)
-    if len(unreadable):
-        warnings.insert(
-            0,
-            f"{len(unreadable)} of {len(rows)} crops were left out, the first: {unreadable['error'].iloc[0]}",
-        )
     result = RobustnessResult(
         models=tuple(JudgedModel(m.name, str(m.card.get("model")), str(m.file), m.sha256) for m in models),
         data=str(data),
@@ -136,7 +130,7 @@ def robustness(
         videos=int(rows["video_id"].nunique()),
         frames=len(rows) - len(unreadable),
         cells=tuple(cells),
-        warnings=warnings,
+        warnings=[*_left_out(unreadable, rows), *warnings],
         notes=notes,
         provenance={
             "versions": {"sficonv": __version__, "torch": torch.__version__},
@@ -151,6 +145,13 @@ def robustness(
     if report is not None:
         write_page(result, report)
     return result
+
+
+def _left_out(unreadable: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    if unreadable.empty:
+        return []
+    first = unreadable["error"].iloc[0]
+    return [f"{len(unreadable)} of {len(rows)} crops were left out, the first: {first}"]
 
 
 def _benign(

@@ -54,7 +54,7 @@ class FaceSearch:
         self._smallest = max(smallest, FOUND_FROM)
         self._still = still
         self._frames = self._in_vain = self._coarse = self._found = self._turned = 0
-        self._coarsest = self._finest = 0
+        self._coarsest = 0
 
     def __call__(self, image: np.ndarray) -> list[TurnedFace]:
         """The faces of the next picture, uint8 `(H, W, 3)`, RGB; the largest first."""

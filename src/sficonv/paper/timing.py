@@ -98,8 +98,20 @@ def work_of(model: nn.Module, images: Tensor, mode: Mode, setting: Setting) -> W
         with torch.inference_mode(), setting.precision():
             return run(images)
 
-    if mode == "inference":
-        return infer
+    return infer if mode == "inference" else training_step(model, run, images, setting)
+
+
+def training_step(
+    model: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor, setting: Setting
+) -> Work:
+    """Forward, backward and Adam.
+
+    Args:
+        model: The network that is trained, in training mode.
+        run: What is called for its logits: the network itself, or what a compiler made of it.
+        images: Its input `(B, 3, H, W)`.
+        setting: For the precision.
+    """
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     labels = torch.arange(len(images), device=images.device) % 2
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sficonv.conversion.synchronise import synchronise_norms
 from sficonv.datasets.masks import MASK
@@ -156,19 +157,7 @@ def train(
             same_run.readers = workers if rows.shards else 0
             # Lightning draws the first batches of a continued run before it tells the sampler the epoch.
             shared = {"devices": trainer.world_size, "first_step": same_run.first_step}
-            if pairs is not None:
-                steps = options.steps_per_epoch or pairs.steps(plan.batch_size, trainer.world_size)
-                batches = pair_loader(pairs.maker, steps, **shared)
-            else:
-                batches = train_loader(
-                    rows,
-                    plan,
-                    steps_per_epoch=options.steps_per_epoch,
-                    workers=workers,
-                    masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows),
-                    frames=config.frames,
-                    **shared,
-                )
+            batches = _batches(rows, pairs, plan, options.steps_per_epoch, detector, workers, shared)
             validation = val_loader(
                 rows, plan, workers=workers, devices=trainer.world_size, frames=config.frames
             )
@@ -262,6 +251,29 @@ def _pairs(
     device = trainer.strategy.root_device
     sharers = 1 if device.type == "cuda" else trainer.num_devices
     return pair_data(rows, recipe, device=device, memory=hardware.crop_memory, sharers=sharers)
+
+
+def _batches(
+    rows: TrainingData,
+    pairs: PairData | None,
+    recipe: Recipe,
+    steps: int | None,
+    detector: nn.Module,
+    workers: int,
+    shared: dict[str, int],
+) -> DataLoader[Any]:
+    """What is trained on: pairs that are made on the device, or crops as they are."""
+    if pairs is not None:
+        return pair_loader(pairs.maker, steps or pairs.steps(recipe.batch_size, shared["devices"]), **shared)
+    return train_loader(
+        rows,
+        recipe,
+        steps_per_epoch=steps,
+        workers=workers,
+        masks=isinstance(detector, HasLosses) and detector.uses_masks and _has_masks(rows),
+        frames=detector.config.frames,  # type: ignore[union-attr, arg-type]
+        **shared,
+    )
 
 
 def _has_masks(rows: TrainingData) -> bool:

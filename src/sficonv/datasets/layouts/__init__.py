@@ -124,7 +124,11 @@ def read_source(
             f"fake_label must be 0 or 1: the number that means fake in the list; got {options.fake_label}"
         )
     _check_options(found, options)
-    source = _LAYOUTS[found].read(folder, options)
+    source = (kind := _LAYOUTS[found]).read(folder, options)
+    if not source.items:
+        raise DataError(
+            f"{folder}: a {kind.title} tree without videos or images; expected for example {kind.example}"
+        )
     items = source.items
     if options.split is not None:
         items = [replace(item, split=options.split) for item in items]

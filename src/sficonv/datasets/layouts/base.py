@@ -29,12 +29,14 @@ class Layout:
         fits: Whether a folder (or list file) looks like this.
         read: Reads it.
         options: Those of `SourceOptions` that not every layout understands, and this one does.
+        example: A file that such a folder has, for the message where there is none.
     """
 
     title: str
     fits: Callable[[Path], bool]
     read: Callable[[Path, SourceOptions], Source]
     options: frozenset[str] = frozenset()
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,8 +296,3 @@ def listed_name(text: str) -> str:
     name = str(PurePosixPath(*parts).with_suffix("")) if parts else ""
     head, slash, rest = name.partition("/")
     return head.lower() + slash + rest if slash else name
-
-
-def not_found(root: Path, title: str, example: str) -> DataError:
-    """The error of a tree without any media."""
-    return DataError(f"{root}: a {title} tree without videos or images; expected for example {example}")

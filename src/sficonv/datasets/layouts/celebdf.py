@@ -14,7 +14,6 @@ from sficonv.datasets.layouts.base import (
     listed_name,
     make_item,
     names_in,
-    not_found,
     read_lines,
     take_validation,
     walk,
@@ -55,8 +54,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                     split=split if listed else "",
                 )
             )
-    if not items:
-        raise not_found(root, "Celeb-DF", "Celeb-real/id0_0000.mp4")
     notes: list[str] = []
     if listed:
         notes.append(f"{_LIST} says 1 = real, 0 = fake: read as such and checked against the folders")
@@ -166,4 +163,9 @@ def _expected_of_methods(items: list[SourceItem], absent: tuple[str, ...]) -> It
             yield Expectation(method, 1, there[method] + len(gone), _LIST, "", {"test": test}, gone)
 
 
-LAYOUT = Layout(title="Celeb-DF", fits=lambda root: bool(names_in(root) & set(_FOLDERS)), read=_read)
+LAYOUT = Layout(
+    title="Celeb-DF",
+    fits=lambda root: bool(names_in(root) & set(_FOLDERS)),
+    read=_read,
+    example="Celeb-real/id0_0000.mp4",
+)

@@ -13,7 +13,6 @@ from sficonv.datasets.layouts.base import (
     Layout,
     make_item,
     names_in,
-    not_found,
     read_lines,
     subfolders,
     walk,
@@ -52,7 +51,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
             )
         )
     if not any(item.label for item in items):
-        raise not_found(root, "DeeperForensics", "manipulated_videos/end_to_end/000_M101.mp4")
+        items = []  # the real videos alone are FaceForensics++
     notes = list(_notes(items, strange, split_of))
     return Source("deeperforensics", dataset, items, notes, list(_expected(items, split_of)))
 
@@ -112,4 +111,6 @@ def _fits(root: Path) -> bool:
     return any(kind.startswith(("end_to_end", "reenact_postprocess")) for kind in kinds)
 
 
-LAYOUT = Layout(title="DeeperForensics-1.0", fits=_fits, read=_read)
+LAYOUT = Layout(
+    title="DeeperForensics-1.0", fits=_fits, read=_read, example="manipulated_videos/end_to_end/000_M101.mp4"
+)

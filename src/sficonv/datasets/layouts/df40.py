@@ -12,11 +12,10 @@ from sficonv.datasets.layouts.base import (
     has_classes,
     make_item,
     names_in,
-    not_found,
     subfolders,
     walk,
 )
-from sficonv.datasets.layouts.ffpp import read_ffpp_splits
+from sficonv.datasets.layouts.ffpp import common_split, read_ffpp_splits
 from sficonv.datasets.options import SourceOptions
 from sficonv.datasets.source import Source, SourceItem
 from sficonv.errors import first_few
@@ -37,8 +36,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
                 ignored.append(f"{method.name}/{found.video}")
                 continue
             ids = _ids(found.stem) or (f"{method.name}/{found.video}",)
-            listed = {split_of.get(name, "") for name in ids}
-            of_ff = listed.pop() if len(listed) == 1 else ""
+            of_ff = common_split(ids, split_of)
             items.append(
                 make_item(
                     found,
@@ -51,8 +49,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                     official=of_ff if domain == "ff" else "",
                 )
             )
-    if not items:
-        raise not_found(root, "DF40", "simswap/ff/frames/000_003/000.png")
     notes = list(_notes(items, ignored, lists_found=bool(split_of)))
     return Source("df40", dataset, items, notes)
 
@@ -97,4 +93,4 @@ def _fits(root: Path) -> bool:
     return not has_classes(root) and any(names_in(folder) & set(_DOMAINS) for folder in subfolders(root))
 
 
-LAYOUT = Layout(title="DF40", fits=_fits, read=_read)
+LAYOUT = Layout(title="DF40", fits=_fits, read=_read, example="simswap/ff/frames/000_003/000.png")

@@ -14,7 +14,6 @@ from sficonv.datasets.layouts.base import (
     has_classes,
     make_item,
     names_in,
-    not_found,
     read_json,
     subfolders,
     take_validation,
@@ -83,8 +82,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
             listed[entry.split, entry.label] += 1
             if name not in there and name not in items:
                 absent.setdefault((entry.split, entry.label), []).append(f"{folder.name}/{name}.mp4")
-    if not items:
-        raise not_found(root, "DFDC", "dfdc_train_part_0/metadata.json beside its videos")
     if twice:
         notes.append(f"{twice} videos of train_sample_videos are in the parts as well and taken from there")
     if unlisted:
@@ -223,4 +220,6 @@ def _has_list(names: set[str]) -> bool:
     return videos and bool(names & set(_LISTS))
 
 
-LAYOUT = Layout(title="DFDC", fits=_fits, read=_read)
+LAYOUT = Layout(
+    title="DFDC", fits=_fits, read=_read, example="dfdc_train_part_0/metadata.json beside its videos"
+)

@@ -12,7 +12,6 @@ from sficonv.datasets.layouts.base import (
     listed_name,
     make_item,
     names_in,
-    not_found,
     read_json,
     subfolders,
     take_validation,
@@ -29,18 +28,8 @@ _COUNTS = (1_131, 4_119)  # real and fake
 
 def _read(root: Path, options: SourceOptions) -> Source:
     """Read the DFDC preview: `dataset.json` gives split, label and the people in every video."""
-    dataset = options.dataset or "dfdcp"
-    file = root / "dataset.json"
-    if not file.is_file():
-        raise DataError(
-            f"{file} is not there; without it labels and splits of the DFDC preview are not known"
-        )
-    data = read_json(file)
-    if not isinstance(data, dict):
-        raise DataError(
-            f'{file}: expected {{"method_A/.../a.mp4": {{"label": "fake", "set": "train"}}, ...}}'
-        )
-    entries = {listed_name(key): (key, value) for key, value in data.items()}
+    dataset, file = options.dataset or "dfdcp", root / "dataset.json"
+    entries = _entries(file)
     items: list[SourceItem] = []
     unlisted: list[str] = []
     there: set[str] = set()
@@ -68,8 +57,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                     split=split,
                 )
             )
-    if not items:
-        raise not_found(root, "DFDC preview", "method_A/1064213/1064213_A/....mp4")
     notes: list[str] = []
     absent = [(key, value) for name, (key, value) in entries.items() if name not in there]
     if absent:
@@ -88,6 +75,18 @@ def _read(root: Path, options: SourceOptions) -> Source:
         )
     items, more = take_validation(items, options.fractions)
     return Source("dfdcp", dataset, items, [*notes, *more], expected)
+
+
+def _entries(file: Path) -> dict[str, tuple[str, Any]]:
+    """Path as it is listed, and what is said of it, by folder and name."""
+    if not file.is_file():
+        raise DataError(f"{file} is missing; labels and splits of the DFDC preview are in it")
+    data = read_json(file)
+    if not isinstance(data, dict):
+        raise DataError(
+            f'{file}: expected {{"method_A/.../a.mp4": {{"label": "fake", "set": "train"}}, ...}}'
+        )
+    return {listed_name(key): (key, value) for key, value in data.items()}
 
 
 def _entry(where: str, key: str, value: Any) -> tuple[int, str, tuple[str, ...]]:
@@ -129,4 +128,4 @@ def _fits(root: Path) -> bool:
     return bool({"method_a", "method_b"} & names) or {"dataset.json", "original_videos"} <= names
 
 
-LAYOUT = Layout(title="DFDC preview", fits=_fits, read=_read)
+LAYOUT = Layout(title="DFDC preview", fits=_fits, read=_read, example="method_A/1064213/1064213_A/....mp4")

@@ -10,7 +10,6 @@ from sficonv.datasets.layouts.base import (
     child,
     make_item,
     names_in,
-    not_found,
     subfolders,
     take_validation,
     walk,
@@ -50,8 +49,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                     mask=masks.get(found.video),
                 )
                 items.append(item)
-    if not items:
-        raise not_found(root, "FFIW-10K", "source/train/a.mp4 and target/train/a.mp4")
     notes = [
         "videos of the same name in source and target are taken for the same scene and kept in one split",
         "about three faces a frame, of which only some are forged: without masks the wrong one may be taken",
@@ -78,4 +75,4 @@ def _fits(root: Path) -> bool:
     return {"source", "target"} <= names and target is not None and bool(names_in(target) & set(SPLIT_NAMES))
 
 
-LAYOUT = Layout(title="FFIW-10K", fits=_fits, read=_read)
+LAYOUT = Layout(title="FFIW-10K", fits=_fits, read=_read, example="source/train/a.mp4 and target/train/a.mp4")

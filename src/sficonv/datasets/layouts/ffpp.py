@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sficonv.datasets.identity_split import SPLIT_NAMES
@@ -13,7 +13,6 @@ from sficonv.datasets.layouts.base import (
     list_folder,
     make_item,
     names_in,
-    not_found,
     read_json,
     subfolders,
     walk,
@@ -44,6 +43,12 @@ def read_ffpp_splits(root: Path) -> dict[str, str]:
         DataError: A list is not the JSON it should be, or an id is in two of them.
     """
     return {name: split for split, pairs in _read_pairs(root).items() for pair in pairs for name in pair}
+
+
+def common_split(ids: Sequence[str], split_of: Mapping[str, str]) -> str:
+    """The split of a video: that of all its identities, or "" where they differ or one has none."""
+    splits = {split_of.get(name, "") for name in ids}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def _read_pairs(root: Path) -> dict[str, list[list[str]]]:
@@ -92,8 +97,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
             continue
         if label and origin not in masks:  # the same masks for every compression
             masks[origin] = _masks(root / "manipulated_sequences" / origin / "masks")
-        listed = {split_of.get(name, "") for name in ids}
-        official = listed.pop() if len(listed) == 1 else ""
+        official = common_split(ids, split_of)
         items.append(
             make_item(
                 found,
@@ -108,8 +112,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                 mask=masks[origin].get(found.stem) if label else None,
             )
         )
-    if not items:
-        raise not_found(root, "FaceForensics++", "original_sequences/youtube/c23/videos/000.mp4")
     notes = _notes(items, strange, lists_found=bool(split_of))
     return Source("ffpp", dataset, items, notes, list(_expected(items, pairs_of)))
 
@@ -215,4 +217,5 @@ LAYOUT = Layout(
     title="FaceForensics++",
     fits=lambda root: bool(names_in(root) & {"original_sequences", "manipulated_sequences"}),
     read=_read,
+    example="original_sequences/youtube/c23/videos/000.mp4",
 )

@@ -11,7 +11,6 @@ from sficonv.datasets.layouts.base import (
     Layout,
     child,
     make_item,
-    not_found,
     subfolders,
     take_validation,
     walk,
@@ -51,8 +50,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                     split="test" if given == "val" and not has_test else given,
                 )
                 items.append(item)
-    if not items:
-        raise not_found(root, "HFF", "train/fake/StarGAN/a.png")
     notes = [
         "the authors' text lists say 0 = fake, 1 = real; here the folders are read, as 0 = real, 1 = fake",
         f"{len(items)} of about {_IMAGES:,} images are there",
@@ -91,4 +88,4 @@ def _fits(root: Path) -> bool:
     return len(kinds & _METHODS) >= 2
 
 
-LAYOUT = Layout(title="HFF", fits=_fits, read=_read)
+LAYOUT = Layout(title="HFF", fits=_fits, read=_read, example="train/fake/StarGAN/a.png")

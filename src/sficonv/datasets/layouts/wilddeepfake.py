@@ -12,7 +12,6 @@ from sficonv.datasets.layouts.base import (
     Layout,
     list_folder,
     make_item,
-    not_found,
     subfolders,
     take_validation,
     walk,
@@ -53,8 +52,6 @@ def _read(root: Path, options: SourceOptions) -> Source:
                 split=split,
             )
             items.append(replace(item, members=members))
-    if not items:
-        raise not_found(root, "WildDeepfake", "real_train/0.tar.gz")
     items, more = take_validation(items, options.fractions)
     notes += [
         *more,
@@ -138,4 +135,4 @@ def _fits(root: Path) -> bool:
     return False
 
 
-LAYOUT = Layout(title="WildDeepfake", fits=_fits, read=_read)
+LAYOUT = Layout(title="WildDeepfake", fits=_fits, read=_read, example="real_train/0.tar.gz")
