@@ -164,7 +164,7 @@ def test_dfdc_preview_damaged(dfdcp: Path) -> None:
     with pytest.raises(DataError, match="expected"):
         read_source(dfdcp)
     file.unlink()
-    with pytest.raises(DataError, match="not there; without it"):
+    with pytest.raises(DataError, match="is missing; labels and splits"):
         read_source(dfdcp)
 
 
