@@ -1,4 +1,4 @@
-"""The dry listing of a data set: numbers, text and JSON, and the command."""
+"""The dry listing of a dataset: numbers, text and JSON, and the command."""
 
 import json
 import subprocess

@@ -160,7 +160,7 @@ def test_without_a_split_column_videos_are_divided(tmp_path: Path, touch: Touch)
 
 @pytest.fixture
 def hff_list(tmp_path: Path, touch: Touch) -> Path:
-    """What the script of the HFF data set writes, 0 for fake, on another machine."""
+    """What the script of the HFF dataset writes, 0 for fake, on another machine."""
     names = [f"train/fake/StarGAN/{i} x.png" for i in range(3)] + [
         f"train/real/CelebA/{i}.png" for i in range(3)
     ]

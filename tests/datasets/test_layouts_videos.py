@@ -1,4 +1,4 @@
-"""Video data sets in the trees in which they are distributed (of empty files: listing decodes nothing)."""
+"""Video datasets in the trees in which they are distributed (of empty files: listing decodes nothing)."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -217,7 +217,7 @@ def test_the_papers_sampling(ffpp: Path, tmp_path: Path, face_frames, write_vide
     assert report.crops == report.frames_sampled == 36 and report.protocol.name == "none"
     stated = split(tmp_path / "out", protocol="paper").protocol
     assert "not the paper's" not in stated.statement
-    with pytest.raises(DataError, match="says nothing about a data set 'mine'"):
+    with pytest.raises(DataError, match="says nothing about a dataset 'mine'"):
         prepare(source, tmp_path / "other", dataset="mine", sampling="paper", workers=0)
     with pytest.raises(DataError, match="other options"):
         prepare(source, tmp_path / "out", size=64, workers=0)

@@ -1,4 +1,4 @@
-"""What the paper says it takes of each data set (section IV-A), number by number."""
+"""What the paper says it takes of each dataset (section IV-A), number by number."""
 
 from fractions import Fraction
 

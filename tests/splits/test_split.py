@@ -186,7 +186,7 @@ def test_other_data_sets_of_the_paper(tmp_path: Path) -> None:
     assert len(rows) == len(read_manifest(tmp_path)) and "4:1" in report.protocol.statement
     assert (rows["split"] == "test").sum() == round(20 / 5) + round(100 / 5)
     write_manifest(tmp_path, table(dataset="mine"))
-    with pytest.raises(DataError, match="the paper says nothing about a data set 'mine'"):
+    with pytest.raises(DataError, match="the paper says nothing about a dataset 'mine'"):
         split(tmp_path, protocol="paper")
 
 

@@ -22,9 +22,12 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Paragraphs as they are written, defaults without types."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.default not in (None, argparse.SUPPRESS, False, (), "")
-        shown &= bool(action.option_strings) and "default" not in (action.help or "").lower()
-        return (action.help or "") + (" (default: %(default)s)" if shown else "")
+        default, text = action.default, action.help or ""
+        silent = default in (None, argparse.SUPPRESS, (), "") or default is False
+        if silent or not action.option_strings or "default" in text.lower():
+            return text
+        shown = list(default) if isinstance(default, tuple) else "yes" if default is True else default
+        return f"{text} (default: {shown})"
 
 
 class Parser(ArgumentParser):

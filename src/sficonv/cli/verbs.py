@@ -108,7 +108,7 @@ VERBS = {
     ),
     "bench": Verb(
         "sficonv.paper.bench:bench",
-        "measure the speed of SFIC networks beside the vanilla ones",
+        "measure the speed of SFIC networks against the vanilla ones",
         "sficonv bench --model resnet26 --alpha 0.5 --beta 1,0.5 --batch 1,16",
         models=("model",),
     ),
@@ -163,7 +163,7 @@ VERBS = {
     ),
     "robustness": Verb(
         "sficonv.evaluation.robustness:robustness",
-        "measure how compression, blur, noise and so on change a detector's results",
+        "measure how compression, blur, noise and so on affect a detector",
         "sficonv robustness --data faces --weights run/weights.safetensors --levels 1,3,5 --out robust",
         reads=("data",),
         weights=("weights", "weights_b"),
@@ -180,7 +180,7 @@ VERBS = {
     ),
     "calibrate": Verb(
         "sficonv.evaluation.calibrate:calibrate",
-        "set what a detector's scores mean, on the validation split of one or many sources",
+        "set a detector's threshold and uncertain band, on validation data of one or many sources",
         "sficonv calibrate --weights run/weights.safetensors --data faces --false-alarm-rate 0.05",
         reads=("data",),
     ),

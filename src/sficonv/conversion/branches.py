@@ -16,7 +16,7 @@ GraphRatio = float | tuple[int, int]
 
 
 def for_graph(beta: Ratio) -> GraphRatio:
-    """Beta as it stands in a graph.
+    """Beta as it is written in a graph.
 
     Example:
         >>> for_graph(0.5), for_graph(Fraction(7, 10))

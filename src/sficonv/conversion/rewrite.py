@@ -1,4 +1,4 @@
-"""The graph rewriting behind `convert`: which convolution becomes which stage, and what stands in between."""
+"""The graph rewriting behind `convert`: which convolution becomes which stage, and what lies in between."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a data set consists of: its layout, its items, and the manifest of its crops."""
+"""What a dataset consists of: its layout, its items, and the manifest of its crops."""

@@ -96,7 +96,7 @@ class DrawSampler(WeightedRandomSampler):
     """Weighted sampling that hands out `(index, draw)` keys and depends on (seed, epoch) alone.
 
     Several devices deal the keys out among themselves, one after the other: what they see in a step is what
-    one device sees in a step with a batch that is so many times as large.
+    one device sees in a step with a batch that is `devices` times as large.
 
     Args:
         weights: how often each row is wanted, relative to the others; `None` weights all alike.

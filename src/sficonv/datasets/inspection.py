@@ -1,4 +1,4 @@
-"""What a data set's folder holds and lacks, and which split each thing falls in, before anything is cut."""
+"""What a dataset's folder holds and lacks, and which split each thing falls in, before anything is cut."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SourceRow:
         present: Videos, or single images.
         files: Files: more than `present` where a video lies there as frames.
         masks: Of these, files with a mask of the forged region.
-        expected: Videos in the complete data set; `None` where that is not known.
+        expected: Videos in the complete dataset; `None` where that is not known.
         expected_splits: How many of those are in which split, as far as it is known.
         origin: Where the expectation comes from.
         missing: How many are missing; `None` where it is not known.
@@ -55,12 +55,12 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What was found in a data set's folder.
+    """What was found in a dataset's folder.
 
     Attributes:
         source: The folder or list.
         layout: How it was read.
-        dataset: Name of the data set.
+        dataset: Name of the dataset.
         files: Files in it, as far as they count.
         rows: One per method, compression and label.
         notes: How it was read, and what to know about it.

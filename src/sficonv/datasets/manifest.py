@@ -140,7 +140,7 @@ def read_manifest(folder: str | Path) -> pd.DataFrame:
     try:
         known = table.select(list(COLUMNS)).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
-        raise DataError(f"{file}: a column has another type than expected ({error})") from error
+        raise DataError(f"{file}: a column has an unexpected type ({error})") from error
     for name in table.column_names:
         if name not in COLUMNS:
             known = known.append_column(name, table[name])
@@ -234,12 +234,13 @@ def _check_values(df: pd.DataFrame, file: Path) -> None:
         raise DataError(f"{file}: split must be train, val, test or empty, not {first_few(wrong)}")
     if df["path"].duplicated().any():
         raise DataError(
-            f"{file}: paths occur twice: {first_few(df.loc[df['path'].duplicated(), 'path'].tolist())}"
+            f"{file}: duplicate paths: {first_few(df.loc[df['path'].duplicated(), 'path'].tolist())}"
         )
     for column in ("path", "mask"):  # both name files that are opened
         texts: list[str] = df[column].fillna("").astype(str).tolist() if column in df else []
         outside = [p for p in texts if p.startswith("/") or "\\" in p or ".." in p.split("/")]
         if outside:
             raise DataError(
-                f"{file}: a {column} must be relative, with /, inside the folder: {first_few(outside)}"
+                f"{file}: every {column} must be a relative path inside the folder, written with /, unlike "
+                f"{first_few(outside)}"
             )

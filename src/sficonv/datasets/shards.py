@@ -129,7 +129,7 @@ def read_index(data: str | Path) -> ShardIndex | None:
     file = folder / _INDEX_NAME
     if not file.is_file():
         if any(folder.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].tar")):
-            raise DataError(f"{file}: missing; the shards were not written to their end, write them again")
+            raise DataError(f"{file}: missing: writing the shards was not finished; write them again")
         return None
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
@@ -169,7 +169,7 @@ def _read_crop(root: Path, row: Any) -> bytes:
     except OSError as error:
         raise DataError(f"{root / row.path}: this face crop cannot be read ({error})") from error
     if row.sha256 and hashlib.sha256(content).hexdigest() != row.sha256:
-        raise DataError(f"{root / row.path}: not the crop that the manifest was written for; prepare again")
+        raise DataError(f"{root / row.path}: changed since the manifest was written; prepare the data again")
     return content
 
 

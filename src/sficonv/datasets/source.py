@@ -1,4 +1,4 @@
-"""What a data set consists of before anything is decoded: its videos and images."""
+"""What a dataset consists of before anything is decoded: its videos and images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class SourceItem:
     Attributes:
         path: The file.
         label: 0 = real, 1 = fake.
-        dataset: Name of the data set.
+        dataset: Name of the dataset.
         method: Manipulation, "real" for real.
         compression: "raw", "c23", "c40", or "" where it is not known.
-        video_id: Unique over the data set; images of one video share it.
+        video_id: Unique over the dataset; images of one video share it.
         source_ids: Identities seen in it.
         split: "train", "val", "test" or "".
         kind: By its suffix; what it really is shows when it is read.
         name: Where its crops go, relative and without suffix; unique.
         frame: For an image: its number in the video.
-        official_split: The split in the lists published with the data set, "" where there is none. `split`
+        official_split: The split in the lists published with the dataset, "" where there is none. `split`
             may differ, for example where everything is put into one split.
         mask: Of a fake: the video or image that shows in white where it was forged; `None`: there is none.
         members: For an archive: the names in it of the frames of one sequence, in order.
@@ -133,13 +133,13 @@ def _clean_component(component: str) -> str:
 
 @dataclass(frozen=True)
 class Expectation:
-    """How many videos there should be of one kind, according to whoever published the data set.
+    """How many videos there should be of one kind, according to whoever published the dataset.
 
     Attributes:
         method: As in `SourceItem`; "real" for real.
         label: 0 = real, 1 = fake.
         compression: As in `SourceItem`.
-        count: Videos (image sets: images) in the complete data set.
+        count: Videos (image sets: images) in the complete dataset.
         origin: Where the number comes from, in words.
         splits: How many of them are in which official split, as far as that is known.
         missing: Names known not to be there; empty where only the count is known.
@@ -160,10 +160,10 @@ class Source:
 
     Attributes:
         layout: How it was read.
-        dataset: Name of the data set.
+        dataset: Name of the dataset.
         items: The videos and images.
         notes: What a person should know about how it was read.
-        expected: What the complete data set would have.
+        expected: What the complete dataset would have.
         drawn: Whether we divided it into splits ourselves, because neither lists nor folders say how.
     """
 

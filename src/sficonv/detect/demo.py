@@ -83,7 +83,7 @@ def demo(
         out: Folder to write the four files and the report to; made if missing.
         weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
-        seed: Of the forgery and the noise.
+        seed: Seed of the forgery and the noise.
 
     Returns:
         The four verdicts beside the truth, and the report's path.

@@ -1,4 +1,4 @@
-"""What a scan looks at and what counts: the options of `scan`, `iter_scan`, a detector's call and the CLI."""
+"""Which parts of a file are judged: the options of `scan`, `iter_scan`, a detector's call and the CLI."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """What of each file is looked at, and what is too small or too large to judge.
+    """Which parts of each file are judged, and which limits apply.
 
     Args:
         crops: The images are face crops already: judge them whole, without looking for faces.
         every: Seconds between the sampled frames of a video.
-        max_frames: Most frames sampled per video; a longer video is sampled evenly over its whole length.
-        start: Begin here in each video (seconds).
-        end: Stop before this time in each video (seconds); by default at its end.
+        max_frames: Largest number of frames sampled per video; a longer video is sampled evenly over its
+            whole length.
+        start: Where to begin in each video, in seconds.
+        end: Where to stop in each video, in seconds. Default: at its end.
         min_face: Shorter side of a face, in pixels, below which it is too small to decide a verdict.
-        video_stream: Of a video with several video streams the one to judge, counted from 0; by default the
-            one flagged as default, else the largest.
-        max_pixels: Images and videos with more pixels than this are refused.
-        max_duration: Videos longer than this are refused (seconds); by default none is.
+        video_stream: Which video stream of a file to judge, counted from 0. Default: the one flagged as
+            default, else the largest.
+        max_pixels: Refuse images and videos with more pixels than this.
+        max_duration: Refuse videos longer than this, in seconds. Default: no limit.
 
     Raises:
         ValueError: If a value makes no sense.

@@ -44,7 +44,7 @@ class EditEffect:
     called_fake_before: int
 
     def entry(self) -> dict[str, Any]:
-        """As it stands in a model card: shares, and Wilson's interval of the one that changed."""
+        """The entry of a model card: shares, and Wilson's interval of the one that changed."""
         changed = Called(self.edit, "", self.items, self.changed)
         return {
             "items": self.items,

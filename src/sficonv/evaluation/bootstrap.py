@@ -52,7 +52,7 @@ def bootstrap_intervals(
 
     Returns:
         For each name in `METRICS` the 2.5 % and 97.5 % points, `(nan, nan)` where it is undefined. What was
-        simplified on a large table (see `intervals`) stands in `.notes`.
+        simplified on a large table (see `intervals`) is in `.notes`.
 
     Raises:
         DataError: As for `frame_to_video`.

@@ -142,7 +142,7 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
     if not 0 <= false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate must be in [0, 1), got {false_alarm_rate}")
     if "split" in scored and (wrong := sorted(set(scored["split"]) - {"val"})):
-        raise DataError(f"calibration takes rows of the validation split only, there are some of {wrong}")
+        raise DataError(f"calibration uses rows of the validation split only, and these include {wrong}")
     if "source" in scored:
         scored = scored.assign(dataset=scored["source"])
     crops, left_out = collect(table_in_memory(scored, "validation scores"))
@@ -199,14 +199,14 @@ def calibrate(
     """Calibrate a detector's scores, uncertain band and threshold on the validation split of many sources.
 
     They are written into the model card; the weights do not change. Rows of the test split are never opened:
-    what is set on them cannot be measured on them. The band decides the scanner's verdict; its upper edge is
+    they are for measuring what was set here. The band decides the scanner's verdict; its upper edge is
     the threshold at which `evaluate` reports error rates too. The threshold is the smallest that keeps the
-    wanted rate on the real faces of every source: name many, as different as those it will be used on.
+    wanted rate on the real faces of every source: name many, as different as the footage you will scan.
 
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
         data: A folder made by `prepare`, with a validation split, or several, such as `[a, b]`. Of several,
-            each is a source by the name of its folder; of one, its data sets are the sources.
+            each is a source by the name of its folder; of one, its datasets are the sources.
         false_alarm_rate: Wanted share of the real videos of the worst source that is called fake.
         out: Weights file to write, a copy with the new card beside it. Default: the card of `weights` is
             replaced.

@@ -188,7 +188,7 @@ def compare(
             notes.append(f"only {count} {kind} videos: too few for intervals and p-values to rely on")
     if video.difference.low <= 0 <= video.difference.high:
         notes.append(
-            "the interval of the difference holds 0: these videos do not tell the two detectors apart"
+            "the interval of the difference contains 0: these videos do not tell the two detectors apart"
         )
     return Comparison(
         a=names[0],

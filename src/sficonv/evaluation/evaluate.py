@@ -44,15 +44,14 @@ def evaluate(
 ) -> EvaluationResult:
     """Measure a detector on a prepared folder, or anybody's scores.
 
-    Neither crops nor features are kept, and a file of scores is read in batches: of a row 21 bytes are kept,
-    and of a video its names once. Ten million rows of 100 000 videos take less than 2 GB beyond what the
-    libraries take (measured in `docs/evaluation.md`). With `data`, the manifest is a table in memory too.
-    Beyond 50 000 different scores the intervals (only those) take neighbouring scores together; a note then
-    says how much that can matter.
+    A file of scores is read in batches: 21 bytes of each row stay in memory, and each video's names once.
+    Ten million rows of 100 000 videos take less than 2 GB beyond what the libraries take (measured in
+    `docs/evaluation.md`). With `data`, the manifest is in memory too. Beyond 50 000 different scores the
+    intervals, and only they, merge neighbouring scores; a note then says how much that can matter.
 
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
-        data: A folder made by `prepare`, or several, such as `[a, b]`: then each is a source by the name of
+        data: A folder made by `prepare`, or several, such as `[a, b]`: each is then one source, named after
             its folder, and the result also shows what one threshold for all of them does (`pooled`).
         split: Which split of it: `"train"`, `"val"`, `"test"`, or `"all"`.
         predictor: Instead of `weights`: a Python file that defines `predict(path)`, which returns P(fake) of
@@ -144,7 +143,7 @@ class _Folder:
         return Path(self.data).name
 
     def told_apart(self, scored: pd.DataFrame) -> pd.DataFrame:
-        """Its rows beside those of other folders: the folder is the data set, and paths begin with it."""
+        """Its rows beside those of other folders: the folder is the dataset, and paths begin with it."""
         root = prepared_folder(self.data)
         return scored.assign(
             dataset=self.name, folder=str(root), path=[str(root / path) for path in scored["path"]]

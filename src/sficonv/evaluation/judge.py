@@ -126,7 +126,7 @@ def _doubts(counts: dict[str, int], auc: Estimate) -> list[str]:
 
 
 def _refuse_two_scores(frames: Scores, table: ScoreTable) -> None:
-    """A crop that stands in the table twice counts once; with two scores nobody knows with which."""
+    """A crop that is in the table twice counts once; with two scores it is unclear with which."""
     ordered = np.sort(frames.key)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(twice):

@@ -170,7 +170,7 @@ def _benign(
 
 
 def spread(rows: pd.DataFrame, most: int | None) -> pd.DataFrame:
-    """At most so many crops of each video, evenly over its crops in order of time.
+    """A limited number of crops of each video, spread evenly over its crops in order of time.
 
     Args:
         rows: Manifest rows.

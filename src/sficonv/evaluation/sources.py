@@ -54,7 +54,7 @@ class Called:
         return float(interval.low), float(interval.high)
 
     def entry(self) -> dict[str, Any]:
-        """As it stands in a model card.
+        """The entry of a model card.
 
         Example:
             >>> Called("CelebA", "real", 150, 27, 50).entry()["called_fake_95"]

@@ -102,7 +102,7 @@ class YuNet:
         """Find the largest face alone, faster: in a copy of half the side first, then closer.
 
         What is large is found in a small copy, too. Only where nothing is found there, or nothing that
-        a closer look confirms, the search goes on as in `__call__`.
+        a closer look confirms, the search continues as in `__call__`.
 
         Args:
             image: uint8 `(H, W, 3)`, RGB.

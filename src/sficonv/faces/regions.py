@@ -28,7 +28,7 @@ SHARES = (0.3, 0.3, 0.17, 0.13, 0.05, 0.05)
 
 
 def face_regions(landmarks: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Outlines of so many random regions of one face (Shiohara and Yamasaki 2022, section 3.1.2).
+    """Outlines of random regions of one face (Shiohara and Yamasaki 2022, section 3.1.2).
 
     Args:
         landmarks: `(5, 2)` pixels: right eye, left eye, nose, right and left corner of the mouth; or `(68,

@@ -1,4 +1,4 @@
-"""Time that goes on where the time stamps of a file start again, as in recordings that were joined."""
+"""Time that continues where the time stamps of a file start again, as in joined recordings."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def iter_frames(
     Args:
         path: A video file.
         times: Wanted times in seconds since the first frame, in any order.
-        every: Or: one frame every so many seconds. Neither: every frame.
+        every: Or: seconds from one frame to the next. Neither: every frame.
         start: With `every` or neither: begin here (seconds).
         end: With `every` or neither: stop before this time (seconds); default the end of the video.
         threads: Decoder threads; 0 lets the decoder choose.

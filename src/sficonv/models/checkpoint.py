@@ -239,7 +239,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _number(value: Any) -> Any:
-    """A ratio such as 1/3 stands in the card as text."""
+    """A ratio such as 1/3 is text in the card."""
     return Fraction(value) if isinstance(value, str) and re.fullmatch(r"\d+/\d+", value) else value
 
 

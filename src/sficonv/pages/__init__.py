@@ -85,7 +85,7 @@ class Script:
     """A script inside a page.
 
     Args:
-        text: What stands in the page.
+        text: The text of the page.
         source: How the page's policy names it; nothing else runs there, whatever a file name contains.
     """
 

@@ -1,1 +1,1 @@
-"""Media of a data set in, face crops and a manifest out."""
+"""Media of a dataset in, face crops and a manifest out."""

@@ -54,7 +54,7 @@ def add_forgeries(
 ) -> list[dict[str, Any]]:
     """Write self-blended forgeries of real crops, each with its mask.
 
-    A forgery depends on the crop, its number and the seed alone, so an interrupted run that goes on, or one
+    A forgery depends on the crop, its number and the seed alone, so a run that was interrupted, or one
     with more processes, writes the same ones. It keeps the identity of its original.
 
     Args:

@@ -1,4 +1,4 @@
-"""Videos and images of a data set -> face crops and a manifest, resumable at every file."""
+"""Videos and images of a dataset -> face crops and a manifest, resumable at every file."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _finish(
     if found.drawn and split is None:
         df, moved = with_near_duplicates_together(df, out)
         if moved:
-            notes.append(f"{moved} videos were moved to the split in which their near duplicates are")
+            notes.append(f"{moved} videos were moved to the split of their near duplicates")
     near = find_near_duplicates(df, out)
     protocol = protocol_with_leaks(_protocol(found, split), near)
     write_manifest(out, df, protocol=protocol)

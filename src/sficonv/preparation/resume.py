@@ -57,7 +57,7 @@ def claimed(out: Path, options: dict[str, Any], resume: bool) -> Iterator[None]:
             "another folder"
         ) from error
     except OSError as error:
-        raise DataError(f"{out}: cannot write there ({error})") from error
+        raise DataError(f"{out}: cannot be written to ({error})") from error
     try:
         _claim(out, options, resume)
         yield
@@ -90,7 +90,7 @@ def _claim(out: Path, options: dict[str, Any], resume: bool) -> None:
                 json.dumps({"format": _FORMAT, "options": options}, indent=2), encoding="utf-8"
             )
     except OSError as error:
-        raise DataError(f"{out}: cannot write there ({error})") from error
+        raise DataError(f"{out}: cannot be written to ({error})") from error
 
 
 def clear(out: Path) -> None:

@@ -91,15 +91,15 @@ def check(data: str | Path, *, files: bool = True) -> CheckReport:
     df, root = read_manifest(data), prepared_folder(data)
     findings = find_leaks(df)
     if outdated(data):
-        text = "drawn from another manifest than the folder has now: split again"
+        text = "the manifest of the folder has changed since this split was drawn: split again"
         findings.append(Finding("outdated_split", True, text, 1))
     index = read_index(data)
     if index is not None:
         if files and (wrong := check_shards(index)):
-            text = f"{len(wrong)} shards are not what was written: {first_few(wrong)}"
+            text = f"{len(wrong)} shards changed since they were written: {first_few(wrong)}"
             findings.append(Finding("shard_changed", True, text, len(wrong), wrong[:10]))
         if index.manifest_hash != manifest_hash(df):
-            text = "the shards were written for another manifest: write them again"
+            text = "the shards belong to an earlier manifest: write them again"
             findings.append(Finding("outdated_shards", True, text, 1))
     else:
         hashes = df["phash"].fillna("").tolist() if "phash" in df else [""] * len(df)
@@ -136,7 +136,7 @@ def _read_crops(
     findings = []
     for kind, names, text in (
         ("crop_missing", missing, "crops are missing or cannot be read"),
-        ("crop_changed", changed, "crops are not what the manifest was written for"),
+        ("crop_changed", changed, "crops changed since the manifest was written"),
     ):
         if names:
             full = f"{len(names)} {text}: {first_few(names)}"

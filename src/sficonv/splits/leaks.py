@@ -155,7 +155,7 @@ def _people(named: pd.DataFrame) -> pd.DataFrame:
     people = videos.assign(one=videos["source_ids"].str.split(",")).explode("one").reset_index()
     people["first"] = ~people["index"].duplicated()
     people = people[people["one"].fillna("") != ""]
-    # Person 134 of two data sets is two people.
+    # Person 134 of two datasets is two people.
     return people.assign(person=people["dataset"] + "/" + people["one"])
 
 

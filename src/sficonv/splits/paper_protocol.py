@@ -23,10 +23,10 @@ from sficonv.errors import DataError
 
 @dataclass(frozen=True)
 class PaperSampling:
-    """What the paper takes of one data set.
+    """What the paper takes of one dataset.
 
     Attributes:
-        names: Names of the data set, in lower case without punctuation.
+        names: Names of the dataset, in lower case without punctuation.
         n_iter: Distance of the frames taken, of real and of fake videos; `None` for images.
         n_frames: Frames taken, of real and of fake videos.
         each: Images drawn of each label; `None`: all there are.
@@ -56,7 +56,7 @@ PAPER = (
 
 
 def paper_sampling(dataset: str) -> PaperSampling:
-    """What the paper takes of a data set.
+    """What the paper takes of a dataset.
 
     Raises:
         DataError: The paper does not use it.
@@ -71,13 +71,13 @@ def paper_sampling(dataset: str) -> PaperSampling:
             return sampling
     known = ", ".join(sampling.names[0] for sampling in PAPER)
     raise DataError(
-        f"the paper says nothing about a data set {dataset!r}, only about {known}; "
+        f"the paper says nothing about a dataset {dataset!r}, only about {known}; "
         "where it is one of these, prepare it under that name (--dataset)"
     )
 
 
 def paper_split(df: pd.DataFrame, *, seed: int, val_share: float) -> tuple[pd.DataFrame, Protocol]:
-    """Draw and split the images of a manifest as the paper does, each data set and compression for itself.
+    """Draw and split the images of a manifest as the paper does, each dataset and compression for itself.
 
     Args:
         df: A manifest. With `prepare(..., sampling="paper")` it has the paper's frames.
@@ -88,7 +88,7 @@ def paper_split(df: pd.DataFrame, *, seed: int, val_share: float) -> tuple[pd.Da
         The rows drawn, with their splits, and the protocol.
 
     Raises:
-        DataError: A data set that the paper does not use, or a label is missing.
+        DataError: A dataset that the paper does not use, or a label is missing.
     """
     parts, words = [], []
     for (dataset, compression), group in df.groupby(["dataset", "compression"], sort=True):

@@ -98,13 +98,13 @@ def split(
 
     Args:
         data: A prepared folder, or one of its manifests.
-        protocol: "official": the published lists of the data set. "identity": our own split in which no
+        protocol: "official": the published lists of the dataset. "identity": our own split in which no
             person is on two sides. "leave-one-out": trained without one manipulation and tested on that
             alone, on the splits that `data` has. "paper": the random draw of frames of the SFIConv paper,
             to compare with its figures only: it is leaky.
-        seed: Of what is drawn at random ("identity" and "paper").
+        seed: Seed of what is drawn at random ("identity" and "paper").
         leave_out: For "leave-one-out": the manipulation to test on, for example Deepfakes, or several.
-        fractions: For "identity": of train, val and test.
+        fractions: For "identity": shares of train, val and test.
         val_share: For "paper", which has no validation set: the share of its training frames to choose the
             epoch with. 0: none.
 
@@ -168,11 +168,11 @@ def official_split(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFram
     """The published lists; what they do not name is left out."""
     if "official_split" not in df or not (df["official_split"] != "").any():
         raise DataError(
-            "nothing here is in a published list of splits. Put the lists of the data set where it has them "
+            "nothing here is in a published list of splits. Put the lists of the dataset into its folder "
             "and prepare it again, or use the protocol identity"
         )
     rows = df[df["official_split"] != ""]
-    # Where a data set has no validation list, `prepare` has taken one out of the training list.
+    # Where a dataset has no validation list, `prepare` has taken one out of the training list.
     own = (rows["official_split"] == "train") & (rows["split"] == "val")
     rows = rows.assign(split=rows["official_split"].where(~own, "val"))
     statement = f"the published splits of {', '.join(sorted(set(rows['dataset'])))}"

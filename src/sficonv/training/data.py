@@ -109,7 +109,7 @@ def load_training_data(data: Sequence[Path], extra_data: Sequence[Path] = ()) ->
     warnings = [*leaky, *(finding.text for finding in findings), *_doubts(_count(val))]
     crops = [_crop_options(folder) for folder in data]
     if any(crop != crops[0] for crop in crops):
-        warnings.append(f"the folders were cut differently ({crops}); scans will cut as the first one")
+        warnings.append(f"the folders were cut differently ({crops}); scans cut faces as in the first one")
     return TrainingData(train, val, extra, summary, warnings, crops[0], shards)
 
 
@@ -135,7 +135,7 @@ def train_loader(
         steps_per_epoch: batches per epoch and device. Default: as many as draw each row once.
         workers: loader processes.
         devices: number of devices that share an epoch.
-        first_step: steps already taken: the first pass over the loader goes on from there.
+        first_step: Steps already taken: the first pass over the loader continues from there.
         masks: add the masks of the forged pixels to each batch, uint8 `(B, 1, H, W)`, see
             `sficonv.datasets.masks`.
         frames: frames of a clip, for models that judge clips: an item is then a track, not a row.
@@ -147,8 +147,8 @@ def train_loader(
     rows = pd.concat([data.train, data.extra], ignore_index=True)
     if data.shards and (masks or not data.extra.empty or frames > 1):
         raise DataError(
-            "shards are read from front to back, but masks, extra data and clips pick their crops here and "
-            "there: train on the prepared folder itself, which has the crops as files"
+            "shards are read in order, but masks, extra data and clips need crops in any order: train on the "
+            "prepared folder itself, which has the crops as files"
         )
     transform = TRANSFORMS[recipe.transform](_size(recipe))
     if data.shards:

@@ -39,7 +39,7 @@ class TrainingModule(pl.LightningModule):
 
     Logs `train_loss` and, where it is a sum, its terms (`train_loss_*`), `lr` (the first one of the epoch),
     `val_loss` (the cross entropy, whatever is minimised), `val_auc_frame` and `val_auc_video`. All are of all
-    devices together, and a run that goes on in the middle of an epoch logs those of the whole epoch.
+    devices together, and a run that is continued in the middle of an epoch logs those of the whole epoch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a run is told besides its recipe: where it starts, how long it goes on, where it computes."""
+"""What a run is told besides its recipe: where it starts, how long it lasts, where it computes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Where a run starts from, and how long it goes on.
+    """Where a run starts from, and how long it lasts.
 
     Args:
         extra_data: Prepared folder, or several, whose real faces are added to the training as material for
@@ -31,9 +31,9 @@ class TrainOptions:
             the model's own.
         model_options: Further options of the model, such as `{"mcs_mode": "none"}`.
         steps_per_epoch: Batches per epoch. Default: as many as it takes to draw each crop once.
-        patience: Stop after so many epochs in a row without a better validation AUC. Default: never.
-        save_every: Also save the run every so many steps, for epochs that take hours. Default: after each
-            epoch.
+        patience: Stop after this many epochs in a row without a better validation AUC. Default: never.
+        save_every: Also save the run after this many steps, for epochs that take hours. Default: after each
+            epoch only.
         resume: Continue the run found in `out`; otherwise start again.
         tensorboard: Also write `tensorboard/` for TensorBoard (extra `[tensorboard]`).
     """

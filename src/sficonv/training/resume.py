@@ -148,8 +148,8 @@ class SameRun(pl.Callback):
         now = self.state_dict()
         if state_dict != now:
             raise DataError(
-                f"{self.out}: this run was begun by {_in_words(state_dict)}, not by {_in_words(now)}; "
-                "another number would give another result. Give the same to continue it, choose another "
+                f"{self.out}: this run was started by {_in_words(state_dict)}, not by {_in_words(now)}; "
+                "another number would change the result. Give the same to continue it, choose another "
                 "`out`, or start it again with resume=False (--no-resume)."
             )
 

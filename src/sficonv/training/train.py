@@ -94,7 +94,7 @@ def train(
             Default: that of the weights; for the recipe "paper" `sfic_resnet26`.
         recipe: `"finetune"` suits trained weights and little data; `"paper"` is that of the SFIConv paper,
             from scratch. Options such as `lr` and `epochs` change single values of it.
-        options: Where the run starts from and how long it goes on.
+        options: Where the run starts from and how long it lasts.
         hardware: Where it computes, and how precisely.
         callbacks: More Lightning callbacks.
         **changes: Single fields of the recipe, the options and the hardware by name, such as `epochs=5`.
@@ -105,7 +105,7 @@ def train(
 
     Raises:
         DataError: Validation rows missing or of one label, unusable folders or crops, or `out` holds a run
-            with other settings or of another number of devices, or one that is still going on.
+            with other settings or of another number of devices, or one that is still running.
         SficonvError: Training diverged, the run cannot be saved, or an extra is not installed.
         ValueError: Unknown model or recipe, a value out of range, or hardware that is not there.
         TypeError: Unknown option.
@@ -245,8 +245,8 @@ def _pairs(
 ) -> PairData:
     if rows.shards or config.frames > 1:
         raise DataError(
-            "forgeries are made from single crops picked here and there, which neither shards nor models "
-            "that judge clips allow: train with self_blend=0 (--self-blend 0)"
+            "forgeries are made from single crops in any order, which neither shards nor models of clips "
+            "allow: train with self_blend=0 (--self-blend 0)"
         )
     device = trainer.strategy.root_device
     sharers = 1 if device.type == "cuda" else trainer.num_devices

@@ -77,7 +77,7 @@ def make_trainer(
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"accelerator {hardware.accelerator!r} with devices {hardware.devices!r} cannot be used here: "
-            f"{reason} Leave both out to train on what there is."
+            f"{reason} Leave both out to train on what is available."
         ) from error
 
 

@@ -22,10 +22,10 @@ _NOT_DATA = ("masks", "landmarks")
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which data sets lie on disk.
+    """One way in which datasets lie on disk.
 
     Attributes:
-        title: The data set, as people call it.
+        title: The dataset, as people call it.
         fits: Whether a folder (or list file) looks like this.
         read: Reads it.
         options: Those of `SourceOptions` that not every layout understands, and this one does.
@@ -165,10 +165,10 @@ def make_item(
 
     Args:
         found: The file.
-        dataset: Name of the data set.
+        dataset: Name of the dataset.
         label: 0 = real, 1 = fake.
         method: Manipulation; "real" whatever is given for real.
-        video: Names the video within the data set.
+        video: Names the video within the dataset.
         ids: Identities, none for a folder that cannot be read.
         split: "train", "val", "test" or "".
         official: The published split; default: `split`.
@@ -246,7 +246,7 @@ def take_validation(
     if labels_of["train"] != labels_of["val"]:
         return items, [
             "no official validation set, and none was taken from the training set: it cannot be divided into "
-            "two parts with real and fake videos of different people (forgeries link those whom they mix)"
+            "two parts with real and fake videos of different people (forgeries connect the people they mix)"
         ]
     chosen = {i for i, split in zip(train, splits, strict=True) if split == "val"}
     items = [replace(item, split="val") if i in chosen else item for i, item in enumerate(items)]

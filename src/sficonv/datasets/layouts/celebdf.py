@@ -61,18 +61,16 @@ def _read(root: Path, options: SourceOptions) -> Source:
         notes += more
     else:
         notes.append(
-            f"{_LIST} is not there, so what belongs to the test set is not known: the split column is empty. "
-            "Put the official list into the folder, or choose one split for everything"
+            f"{_LIST} is missing, so the test set is unknown and the split column stays empty. Put the "
+            "official list into the folder, or choose one split for everything"
         )
     if version == _PP:
-        notes.append(
-            "some methods of Celeb-DF++ are face crops already, in which a face may fill the picture"
-        )
+        notes.append("some methods of Celeb-DF++ come as face crops, in which the face may fill the picture")
     present = {item.video_id.partition("/")[2] for item in items}
     absent = [key for key in listed if key not in present]
     if absent:
         notes.append(
-            f"{len(absent)} of {len(listed)} videos of the test list are not there: {first_few(absent)}"
+            f"{len(absent)} of {len(listed)} videos of the test list are missing: {first_few(absent)}"
         )
     return Source("celebdf", dataset, items, notes, list(_expected(version, items, absent)))
 

@@ -81,7 +81,7 @@ def _splits(root: Path) -> dict[str, str]:
 def _notes(items: list[SourceItem], strange: list[str], split_of: dict[str, str]) -> Iterator[str]:
     if not any(item.label == 0 for item in items):
         yield (
-            "no real videos: by the data set's own documentation these are the c23 originals of "
+            "no real videos: by the dataset's own documentation these are the c23 originals of "
             "FaceForensics++, not source_videos. Put (or link) them into "
             f"{_TARGETS.as_posix()}/videos, or evaluate together with a prepared FaceForensics++"
         )

@@ -71,14 +71,14 @@ def _read(file: Path, options: SourceOptions) -> Source:
         items += [_item(video, path, masks.get(path.stem), options.dataset) for path in found]
     if not items:
         raise DataError(
-            f"{file}: none of its {len(frames)} frames exists, not even {finder.path(frames[0])}; say with "
-            "base_folder (--base-folder) what the paths are relative to"
+            f"{file}: none of its {len(frames)} frames exists (tried: {finder.path(frames[0])}); set "
+            "base_folder (--base-folder) to the folder that the paths are relative to"
         )
     notes = ["labels: names with real are 0 = real, all others 1 = fake", finder.note()]
     for which, count in sorted(moved.items()):
         notes.append(f"{count} videos are in several splits and were dropped from {which}")
     if absent:
-        notes.append(f"of {len(absent)} videos frames do not exist: {first_few(absent)}")
+        notes.append(f"{len(absent)} videos lack frames: {first_few(absent)}")
     notes.append("the images are face crops already: prepare them with detect=False (--no-detect)")
     dataset = options.dataset or next(iter(videos.values())).dataset
     return Source("deepfakebench", dataset, with_distinct_names(items), notes)

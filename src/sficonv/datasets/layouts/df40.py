@@ -73,7 +73,7 @@ def _notes(items: list[SourceItem], ignored: list[str], *, lists_found: bool) ->
     yield "the images are face crops already: prepare them with detect=False (--no-detect)"
     domains = {item.video_id.split("/")[2] for item in items}
     if domains & {"cdf", *_CLASSES}:
-        yield 'forgeries of Celeb-DF (cdf) and methods with a real/ of their own are only tested on: "test"'
+        yield 'forgeries of Celeb-DF (cdf) and methods with their own real/ are for testing only ("test")'
     without = [item.video_id for item in items if not item.split]
     if without and not lists_found:
         yield (
@@ -81,7 +81,7 @@ def _notes(items: list[SourceItem], ignored: list[str], *, lists_found: bool) ->
             f"into the folder; until then {len(without)} images have no split"
         )
     elif without:
-        yield f"{len(without)} images have names that are in no list: {first_few(without)}"
+        yield f"{len(without)} images have names that no list contains: {first_few(without)}"
     if not any(item.label == 0 for item in items):
         yield "no real images: DF40 uses those of FaceForensics++ and Celeb-DF; prepare them beside it"
     if ignored:

@@ -83,7 +83,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
             if name not in there and name not in items:
                 absent.setdefault((entry.split, entry.label), []).append(f"{folder.name}/{name}.mp4")
     if twice:
-        notes.append(f"{twice} videos of train_sample_videos are in the parts as well and taken from there")
+        notes.append(f"{twice} videos of train_sample_videos are also in the parts and were read from there")
     if unlisted:
         notes.append(
             f"{len(unlisted)} files ignored, not in metadata.json or labels.csv: {first_few(unlisted)}"
@@ -92,7 +92,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
     result, more = _with_validation(list(items.values()), parts, options)
     missing = [name for names in absent.values() for name in names]
     if missing:
-        notes.append(f"{len(missing)} listed videos are not there: {first_few(missing)}")
+        notes.append(f"{len(missing)} listed videos are missing: {first_few(missing)}")
     notes += [
         *more,
         "an identity here is the filmed clip: the actors' names are not published, and they repeat",
@@ -159,7 +159,7 @@ def _folder_notes(root: Path, folders: list[Path]) -> list[str]:
     found = {int(match[1]) for folder in folders if (match := _PART.match(folder.name))}
     if found and len(found) < _PARTS:
         absent = [str(i) for i in range(_PARTS) if i not in found]
-        notes.append(f"{len(absent)} of the {_PARTS} training parts are not there: {first_few(absent, 8)}")
+        notes.append(f"{len(absent)} of the {_PARTS} training parts are missing: {first_few(absent, 8)}")
     unlabelled = [path for path in subfolders(root) if path.name == "test_videos" and path not in folders]
     if unlabelled:
         notes.append("test_videos has no labels and is left out")
@@ -215,7 +215,7 @@ def _fits(root: Path) -> bool:
 
 
 def _has_list(names: set[str]) -> bool:
-    """A list beside videos: other data sets have files of these names as well."""
+    """A list beside videos: other datasets have files of these names as well."""
     videos = "videos" in names or "frames" in names or any(name.endswith(".mp4") for name in names)
     return videos and bool(names & set(_LISTS))
 

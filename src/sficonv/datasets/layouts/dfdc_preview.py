@@ -61,7 +61,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
     absent = [(key, value) for name, (key, value) in entries.items() if name not in there]
     if absent:
         notes.append(
-            f"{len(absent)} of {len(entries)} videos of dataset.json are not there (mirrors are incomplete): "
+            f"{len(absent)} of {len(entries)} videos of dataset.json are missing (mirrors are incomplete): "
             f"{first_few([key for key, _ in absent])}"
         )
     if unlisted:

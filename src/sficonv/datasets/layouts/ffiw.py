@@ -50,11 +50,11 @@ def _read(root: Path, options: SourceOptions) -> Source:
                 )
                 items.append(item)
     notes = [
-        "videos of the same name in source and target are taken for the same scene and kept in one split",
-        "about three faces a frame, of which only some are forged: without masks the wrong one may be taken",
+        "videos of the same name in source and target count as the same scene and stay in one split",
+        "a frame shows about three faces, some of them forged: without masks the wrong face may be taken",
     ]
     if not has_test and any(item.official_split == "val" for item in items):
-        notes.append('there is no test folder: val is by custom the test set ("test")')
+        notes.append('no test folder: by custom val is used as the test set ("test")')
         items, more = take_validation(items, options.fractions)
         notes += more
     expected = []

@@ -162,17 +162,17 @@ def _notes(items: list[SourceItem], strange: list[str], *, lists_found: bool) ->
         )
     if any(name.startswith("actor") for item in items for name in item.source_ids):
         notes.append(
-            'DeepFakeDetection (actors) has no official split and is by custom only tested on: "test"'
+            'DeepFakeDetection (actors) has no official split; by custom it is used for testing only ("test")'
         )
         if any(item.method == "DeepFakeDetection" and item.mask is None for item in items):
             notes.append(
-                "DeepFakeDetection shows two people of whom one was forged; without "
+                "DeepFakeDetection shows two people, one of them forged; without "
                 "DeepFakeDetection/masks/videos the wrong face may be taken"
             )
     unlisted = [item for item in items if item.source_ids and not item.split]
     if lists_found and unlisted:
         notes.append(
-            f"{len(unlisted)} videos have no split, their ids are in none of the lists or in two: "
+            f"{len(unlisted)} videos have no split: their ids are in no list, or in two: "
             f"{unlisted[0].video_id}"
         )
     if strange:
@@ -181,7 +181,7 @@ def _notes(items: list[SourceItem], strange: list[str], *, lists_found: bool) ->
 
 
 def _expected(items: list[SourceItem], pairs_of: dict[str, list[list[str]]]) -> Iterator[Expectation]:
-    """What the complete data set has, for each compression at hand."""
+    """What the complete dataset has, for each compression at hand."""
     there: dict[tuple[str, str], set[str]] = {}
     for item in items:
         origin = item.video_id.split("/")[-2] if item.source_ids else ""

@@ -1,4 +1,4 @@
-"""The Hybrid Fake Face data set (Guo et al., 2021): images, real ones and those of five ways of forging."""
+"""The Hybrid Fake Face dataset (Guo et al., 2021): images, real ones and those of five ways of forging."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def _read(root: Path, options: SourceOptions) -> Source:
     notes = [
         "the authors' text lists say 0 = fake, 1 = real; here the folders are read, as 0 = real, 1 = fake",
         f"{len(items)} of about {_IMAGES:,} images are there",
-        "who is in an image was not published: each counts as an identity of its own, so that a face and "
-        "forgeries made of it may be on two sides",
+        "the people in the images are not published, so each image counts as its own identity: a face and "
+        "its forgeries may be in different splits",
         "the kinds differ in resolution (128 to 1024 pixels): a detector may learn that, not the forgery",
     ]
     if not has_test:
-        notes.append('there is no test folder: val is the set that the publications test on ("test")')
+        notes.append('no test folder: val is the set that the publications test on ("test")')
         items, more = take_validation(items, options.fractions)
         notes += more
     if absent := sorted(_METHODS - {_plain(kind) for kind in kinds}):
-        notes.append(f"of the five kinds of forgery some are not there: {first_few(absent, 5)}")
+        notes.append(f"some of the five kinds of forgery are missing: {first_few(absent, 5)}")
     return Source("hff", dataset, with_distinct_names(items), notes)
 
 

@@ -137,12 +137,12 @@ def _source(layout: str, root: Path, rows: Sequence[_Row], options: SourceOption
         items.append(_item(row, path, finder, dataset, label))
     if len(absent) == len(items):
         raise DataError(
-            f"{root}: none of the {len(items)} listed files exists, not even {finder.path(rows[0].path)}; "
-            "say with base_folder (--base-folder) what the paths are relative to"
+            f"{root}: none of the {len(items)} listed files exists (tried: {finder.path(rows[0].path)}); "
+            "set base_folder (--base-folder) to the folder that the paths are relative to"
         )
     notes.append(finder.note())
     if len(items) < len(rows):
-        notes.append(f"{len(rows) - len(items)} lines name a file that an earlier line names as well")
+        notes.append(f"{len(rows) - len(items)} lines repeat the file of an earlier line")
     if absent:
         notes.append(f"{len(absent)} of {len(items)} listed files do not exist: {first_few(absent)}")
     if note_ids := _unnamed(items, rows):
@@ -203,9 +203,9 @@ def _labels(layout: str, rows: Sequence[_Row], fake_label: int | None) -> tuple[
             fake_label = 0
         elif numeric and not telling and layout == "txt":
             raise DataError(
-                f"{rows[0].file}: its lines do not say whether 0 or 1 means fake, and neither do the folders "
-                "in its paths; say fake_label=0 or fake_label=1 (--fake-label). The script that comes with "
-                "the HFF data set writes 0 for fake"
+                f"{rows[0].file}: neither its lines nor the folders in its paths tell whether 0 or 1 means "
+                "fake; set fake_label=0 or fake_label=1 (--fake-label). The script that comes with the HFF "
+                "dataset writes 0 for fake"
             )
         elif against:
             odd = against
@@ -213,7 +213,7 @@ def _labels(layout: str, rows: Sequence[_Row], fake_label: int | None) -> tuple[
                 odd = [row for row, word in telling if int(row.label) == word]
             raise DataError(
                 f"{odd[0].where}: the label {odd[0].label} contradicts the folder in {odd[0].path!r} "
-                f"({len(odd)} such lines of {len(rows)}). If the labels are right, say fake_label=0 or "
+                f"({len(odd)} such lines of {len(rows)}). If the labels are right, set fake_label=0 or "
                 "fake_label=1 (--fake-label): the number that means fake"
             )
         source = "as the folders in the paths confirm" if telling else "the default"
@@ -254,8 +254,8 @@ def _unnamed(items: Sequence[SourceItem], rows: Sequence[_Row]) -> str:
     if said or all(item.kind == "video" for item in items):
         return ""
     return (
-        "the list does not say which images belong to one video (column video) or show whom (source_ids): "
-        "every image counts for itself"
+        "the list does not say which images belong to the same video (column video) or show the same person "
+        "(source_ids): every image counts as its own video"
     )
 
 

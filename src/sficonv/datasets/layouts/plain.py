@@ -68,8 +68,8 @@ def _read(root: Path, options: SourceOptions) -> Source:
         if words.label is not None:
             if label is not None:
                 raise DataError(
-                    f"{root}: sub-folders say what is real and fake ({words.label_folder}), so "
-                    f"label={label} cannot hold for all; leave it out"
+                    f"{root}: its sub-folders already say what is real and fake ({words.label_folder}); "
+                    f"leave label={label} out"
                 )
             said[words.label_folder] = words.label
         elif label is None:
@@ -93,8 +93,8 @@ def _read(root: Path, options: SourceOptions) -> Source:
         notes.append(Listing(skipped=[path.relative_to(root) for path in skipped]).note)
     if pattern is None and not options.video_folders and _look_like_frames(items):
         notes.append(
-            "every image is taken for a video of its own; if the images of one folder are frames of one "
-            "video, say video_folders=True (--video-folders), else they land in several splits"
+            "every image counts as its own video; if each folder holds the frames of one video, set "
+            "video_folders=True (--video-folders), or its frames may end up in several splits"
         )
     drawn = options.fractions is not None and not any(item.split for item in items)
     items, split_note = with_splits(with_distinct_names(items), options.fractions)
@@ -117,7 +117,7 @@ def _read_words(root: Path, parent: Path) -> _Words:
         said = {LABEL_WORDS[word] for word in words if word in LABEL_WORDS}
         splits |= {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
         if len(said | set(labels.values())) > 1 or len(splits) > 1:
-            raise DataError(f"{root / parent}: its folder names say two different things; rename one")
+            raise DataError(f"{root / parent}: its folder names contradict each other; rename one")
         if said:
             labels[part] = said.pop()
         elif numbered:
@@ -215,7 +215,7 @@ def _nothing_found(root: Path, unlabelled: list[Path], unmatched: list[Path], pa
     if unlabelled:
         return (
             f"{root}: {len(unlabelled)} media files, but no folder that says what is real and what is fake. "
-            "Put them into real/ and fake/, or say label=0 (all real) or label=1 (all fake)"
+            "Put them into real/ and fake/, or set label=0 (all real) or label=1 (all fake)"
         )
     return f"{root}: no images or videos found"
 

@@ -56,7 +56,7 @@ def _read(root: Path, options: SourceOptions) -> Source:
     notes += [
         *more,
         "the images are face crops already: prepare them with detect=False (--no-detect)",
-        "an identity here is the archive, that is the video: who is seen in it was not published",
+        "an identity here is an archive, that is, a video: the people in it are not published",
     ]
     videos = len({item.video_id for item in items})
     if videos < _SEQUENCES:

@@ -26,13 +26,13 @@ class ReproduceOptions:
         batch_size: Images of a batch. Default: the recipe's.
         image_size: Side of the input in pixels. Default: each network's own (256; F3-Net 299).
         lr: Learning rate. Default: the recipe's.
-        sampling: "shuffle": each image once; "balanced": real and fake alike. Default: the recipe's; but
-            balanced where the protocol is not the paper's, which has as many real as fake images.
+        sampling: "shuffle": each image once; "balanced": both labels equally often. Default: the recipe's,
+            but balanced where the protocol is not the paper's, which has as many real as fake images.
         frames: Crops of a video that are validated and tested on, at most. Default: all.
         pretrained: Start from ImageNet weights where there are any; the paper starts from scratch.
         precision: "32-true", "bf16-mixed" or "16-mixed".
         split_seed: Seed of what the protocol draws; the same for all seeds of the training.
-        fractions: For "identity": of train, val and test.
+        fractions: For "identity": shares of train, val and test.
         bootstrap: Resamplings of the test videos for the intervals; 0 for none.
         accelerator: As in `lightning.pytorch.Trainer`.
         workers: Loader processes; they do not change the result.
