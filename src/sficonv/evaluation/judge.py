@@ -101,7 +101,7 @@ def judge(
 
 
 def _counts(levels: dict[Level, Scores]) -> dict[str, int]:
-    counts = {}
+    counts: dict[str, int] = {}
     for level, scores in levels.items():
         fakes = int(scores.label.sum())
         counts |= {

@@ -114,7 +114,7 @@ def robustness(
     work = scored_cells(
         models, rows, prepared_folder(data), damages, digest, folder, seed, batch_size, workers
     )
-    cells = []
+    cells: list[RobustnessCell] = []
     unreadable = pd.DataFrame()
     for damage, model, scores in work:
         if not cells:

@@ -212,17 +212,7 @@ class DlibHog:
         self._points = shape_predictor("shape_predictor_5_face_landmarks.dat")
 
     def __call__(self, image: np.ndarray) -> list[Face]:
-        """Find the faces of one image.
-
-        Args:
-            image: uint8 `(H, W, 3)`, RGB.
-
-        Returns:
-            The faces, largest box first.
-
-        Raises:
-            ValueError: The array is not a uint8 RGB image.
-        """
+        """As `YuNet` does: the faces of one image, largest box first."""
         _check_image(image)
         height, width = image.shape[:2]
         scale = min(1.0, self.long_side / max(height, width))
