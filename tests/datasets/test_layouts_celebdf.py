@@ -100,7 +100,7 @@ def test_celebdf_damaged_or_contradicting_lists(celeb: Path, text: str, message:
 def test_celebdf_partial_download_and_no_list(celeb: Path, notes) -> None:
     (celeb / "Celeb-synthesis/id0_id1_0000.mp4").unlink()
     source = read_source(celeb)
-    assert "1 of 3 videos of the test list are not there: celeb-synthesis/id0_id1_0000" in notes(source)
+    assert "1 of 3 videos of the test list are missing: celeb-synthesis/id0_id1_0000" in notes(source)
     (row,) = (row for row in inspect_source(celeb).rows if row.label)
     assert row.missing_names == ["celeb-synthesis/id0_id1_0000"] and row.missing == 5638
     (celeb / "List_of_testing_videos.txt").unlink()

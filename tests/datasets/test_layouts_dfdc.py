@@ -49,10 +49,10 @@ def test_dfdc_parts_sample_and_test_set(tmp_path: Path, by_name, notes) -> None:
     assert {item.split for name, item in found.items() if "_part_0/" in name} == {"train"}
     assert (found["test/t0"].label, found["test/t0"].split) == (1, "test")
     text = notes(source)
-    assert "47 of the 50 training parts are not there: 2, 3" in text
+    assert "47 of the 50 training parts are missing: 2, 3" in text
     assert "1 files ignored, not in metadata.json or labels.csv: dfdc_train_part_0/extra.mp4" in text
     assert "test_videos has no labels" in text and "1 videos of train_sample_videos" in text
-    assert "2 listed videos are not there: dfdc_train_part_1/f11.mp4, test/t1.mp4" in text
+    assert "2 listed videos are missing: dfdc_train_part_1/f11.mp4, test/t1.mp4" in text
     rows = {row.label: row for row in inspect_source(tmp_path).rows}
     assert (rows[0].expected, rows[1].expected) == (19_154 + 2_500, 100_000 + 2_500)
     assert rows[0].missing_names == ["test/t1.mp4"] and rows[1].missing == 102_500 - 6
@@ -133,7 +133,7 @@ def test_dfdc_preview(dfdcp: Path, touch: Touch, notes) -> None:
         "888888_555.mp4": (1, "method_B", "test", ("actor888888", "actor555555")),
     }
     text = notes(source)
-    assert "1 of 4 videos of dataset.json are not there" in text and "other" in text
+    assert "1 of 4 videos of dataset.json are missing" in text and "other" in text
     assert "lists 2 real and 2 fake videos; published were 1131 and 4119" in text
     rows = {row.method: row for row in inspect_source(dfdcp).rows}
     assert rows["real"].missing_names == ["original_videos/888888/888888_C_000.mp4"]

@@ -139,7 +139,7 @@ def test_missing_files_stay_so_that_they_are_reported(listed: Callable[..., Path
     source = read_source(listed("path,label\ncrops/a.png,1\ncrops/gone.png,0\n"))
     assert len(source.items) == 2
     assert any("1 of 2 listed files do not exist: crops/gone.png" in note for note in source.notes)
-    assert any("every image counts for itself" in note for note in source.notes)
+    assert any("every image counts as its own video" in note for note in source.notes)
 
 
 def test_without_a_split_column_videos_are_divided(tmp_path: Path, touch: Touch) -> None:

@@ -64,7 +64,7 @@ def test_images(photos: Path, tmp_path: Path) -> None:
     assert df["path"].tolist()[0] == "crops/photos/fake/fake0_0.png"
     # The photographs are nearly the same: those that the order of the hash would part stay together.
     assert df["time"].isna().all() and "train" in set(df["split"])
-    assert any("moved to the split in which their near duplicates are" in note for note in report.notes)
+    assert any("moved to the split of their near duplicates" in note for note in report.notes)
     assert report.protocol is not None and not report.protocol.leaky
     assert any('"real" read as 0 = real' in note for note in report.notes)
 

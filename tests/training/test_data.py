@@ -48,7 +48,7 @@ def test_manifests_with_holes_or_repeated_rows_are_refused(
         with pytest.raises(DataError, match=words):
             run(data)
     pq.write_table(pa.concat_tables([table, table[:1]]), data / "manifest.parquet")
-    with pytest.raises(DataError, match="paths occur twice"):
+    with pytest.raises(DataError, match="duplicate paths"):
         run(data)
 
 

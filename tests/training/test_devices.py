@@ -173,7 +173,7 @@ def test_two_killed_processes_go_on_together(make_prepared: Make, tmp_path: Path
     assert process.returncode == -signal.SIGKILL
     assert not (out / "weights.safetensors").exists()
     alone = begin(ALONE, data, out, *options, "--devices", "1")
-    assert "begun by 2 device(s), not by 1 device(s)" in alone.communicate(timeout=280)[1]
+    assert "started by 2 device(s), not by 1 device(s)" in alone.communicate(timeout=280)[1]
     start(ALONE, data, out, *options)
     start(ALONE, data, tmp_path / "whole", *options)
     assert (out / "weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()

@@ -192,7 +192,7 @@ def test_another_number_of_readers_of_shards_is_refused(
     where = {"out": tmp_path / "run", "accelerator": "cpu", "devices": 1}
     shards = write_shards(folder, shards=2)
     train(shards, model=tiny, recipe=plan, workers=0, **where)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"begun by 1 device\(s\), not by 1 device\(s\) with workers=1"):
+    with pytest.raises(DataError, match=r"started by 1 device\(s\), not by 1 device\(s\) with workers=1"):
         train(shards, model=tiny, recipe=plan, workers=1, **where)  # type: ignore[arg-type]
 
 
