@@ -16,6 +16,7 @@ from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import prepared_folder
 from sficonv.errors import DataError, SficonvError
 from sficonv.evaluation.damaged import NamedDetector
+from sficonv.evaluation.result import remarks
 from sficonv.evaluation.sources import Called
 from sficonv.media.edits import EDITS, edit
 
@@ -91,7 +92,6 @@ class BenignResult:
         """A table for a terminal (a rich renderable)."""
         from rich.console import Group
         from rich.table import Table
-        from rich.text import Text
 
         table = Table("edit", "faces", "verdict changed [95 %]", "called fake", "without the edit",
                       title=f"verdicts of {self.model} on {self.data}, split {self.split}")  # fmt: skip
@@ -99,7 +99,7 @@ class BenignResult:
             before, after = (f"{n / e.items:.1%}" for n in (e.called_fake_before, e.called_fake))
             changed = str(Called(e.edit, "", e.items, e.changed))
             table.add_row(e.edit, ("real", "fake")[e.label], changed, after, before)
-        return Group(table, *(Text(f"warning: {text}", style="yellow") for text in self.warnings))
+        return Group(table, *remarks([], self.warnings))
 
 
 def judge_edits(

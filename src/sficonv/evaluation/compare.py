@@ -20,7 +20,7 @@ from sficonv.evaluation.delong import delong_test
 from sficonv.evaluation.evaluate import Split, evaluate
 from sficonv.evaluation.judge import FEW_VIDEOS, exclusions
 from sficonv.evaluation.matching import by_path, by_video
-from sficonv.evaluation.result import EvaluationResult
+from sficonv.evaluation.result import EvaluationResult, remarks
 from sficonv.evaluation.score_table import KEYS, ROW_KEYS, ScoreTable, score_file, table_in_memory
 from sficonv.evaluation.scores import Scores, collect
 from sficonv.models.checkpoint import DEFAULT
@@ -105,9 +105,7 @@ class Comparison:
                 p = f"{pair.p_value:.3g}" if math.isfinite(pair.p_value) else "-"
                 counts = (str(pair.real), str(pair.fake))
                 table.add_row(level, *counts, str(pair.a), str(pair.b), str(pair.difference), p)
-        remarks = [Text(f"note: {note}", style="dim") for note in self.notes]
-        doubts = [Text(f"warning: {warning}", style="yellow") for warning in self.warnings]
-        return Group(Text(f"A: {self.a}"), Text(f"B: {self.b}"), table, *remarks, *doubts)
+        return Group(Text(f"A: {self.a}"), Text(f"B: {self.b}"), table, *remarks(self.notes, self.warnings))
 
 
 def compare(

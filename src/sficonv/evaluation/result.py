@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from sficonv.evaluation.sources import Pooled
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
+    from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,14 @@ class EvaluationResult:
             frame = Estimate(row["frame_auc"])
             methods.add_row(row["method"], row["compression"] or "-", *counts, str(video), str(frame))
         pooled = [_one_threshold(one) for one in self.pooled]
-        remarks = [Text(f"note: {note}", style="dim") for note in self.notes]
-        doubts = [Text(f"warning: {warning}", style="yellow") for warning in self.warnings]
         return Group(
-            Text(title, style="bold"), Text(rows), figures, rates, methods, *pooled, *remarks, *doubts
+            Text(title, style="bold"),
+            Text(rows),
+            figures,
+            rates,
+            methods,
+            *pooled,
+            *remarks(self.notes, self.warnings),
         )
 
     def render(self, console: Console | None = None) -> Group:
@@ -144,6 +149,14 @@ class EvaluationResult:
         if console is not None:
             console.print(tables)
         return tables
+
+
+def remarks(notes: Sequence[str], warnings: Sequence[str]) -> list[Text]:
+    """The lines below the tables of a result in a terminal."""
+    from rich.text import Text
+
+    said = [Text(f"note: {note}", style="dim") for note in notes]
+    return said + [Text(f"warning: {warning}", style="yellow") for warning in warnings]
 
 
 def _one_threshold(pooled: Pooled) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sficonv.estimate import Estimate
-from sficonv.evaluation.result import plain
+from sficonv.evaluation.result import plain, remarks
 from sficonv.media.corruptions import CORRUPTIONS
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ class RobustnessResult:
                 table.add_section()
             table.add_row(kind, str(level or "-"), strength, *map(str, aucs))
             last = kind
-        remarks = [Text(f"note: {note}", style="dim") for note in self.notes]
-        doubts = [Text(f"warning: {warning}", style="yellow") for warning in self.warnings]
-        return Group(Text(title, style="bold"), table, *remarks, *doubts)
+        return Group(Text(title, style="bold"), table, *remarks(self.notes, self.warnings))
 
 
 _PLAIN = ("data", "split", "videos", "frames", "warnings", "notes", "provenance")
