@@ -170,7 +170,7 @@ def test_no_labels_no_media_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="split must be"):
         read_source(tmp_path, label=0, split="dev")
     touch(tmp_path, "real/c.jpg")
-    with pytest.raises(DataError, match="leave it out"):
+    with pytest.raises(DataError, match="leave label=0 out"):
         read_source(tmp_path, label=0)
     source = read_source(tmp_path)
     assert len(source.items) == 1 and any("2 files outside" in note for note in source.notes)

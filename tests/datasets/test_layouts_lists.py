@@ -206,7 +206,7 @@ def test_text_list_that_says_nothing_about_its_numbers(tmp_path: Path, touch: To
     touch(tmp_path, "faces/a.png", "faces/b.png")
     file = tmp_path / "all.txt"
     file.write_text("faces/a.png 0\nfaces/b.png 1\n")
-    with pytest.raises(DataError, match="do not say whether 0 or 1 means fake.*--fake-label"):
+    with pytest.raises(DataError, match="tell whether 0 or 1 means .*--fake-label"):
         read_source(file)
     assert labels(file, fake_label=0) == {"a.png": 1, "b.png": 0}
     assert labels(file, fake_label=1) == {"a.png": 0, "b.png": 1}

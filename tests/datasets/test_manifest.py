@@ -58,7 +58,7 @@ def test_the_hash_is_of_the_content(tmp_path: Path, df: pd.DataFrame) -> None:
     [
         ({"label": 2}, "label must be 0"),
         ({"split": "dev"}, "split must be"),
-        ({"path": "crops/0.png"}, "occur twice"),
+        ({"path": "crops/0.png"}, "duplicate paths"),
         ({"path": "../secret.png"}, "inside the folder"),
         ({"path": "/etc/passwd"}, "inside the folder"),
         ({"mask": "../secret.png"}, "every mask must be a relative path inside"),
@@ -93,7 +93,7 @@ def test_files_that_are_no_manifest(tmp_path: Path, df: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="columns are missing: dataset, method"):
         read_manifest(tmp_path)
     df.assign(label="real").to_parquet(tmp_path / "manifest.parquet")
-    with pytest.raises(DataError, match="another type"):
+    with pytest.raises(DataError, match="unexpected type"):
         read_manifest(tmp_path)
     df.assign(split="dev").to_parquet(tmp_path / "manifest.parquet")
     with pytest.raises(DataError, match="split must be"):
