@@ -203,7 +203,7 @@ def run_on_a_full_disk(tmp_path: Path, source: Path, out: Path, *, limit: int, w
         timeout=120,
         check=True,
     )
-    assert "cannot write" in done.stdout and "run again to go on" in done.stdout, done.stderr
+    assert "cannot write" in done.stdout and "run the same command to continue" in done.stdout, done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
