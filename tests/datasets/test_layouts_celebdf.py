@@ -105,7 +105,7 @@ def test_celebdf_partial_download_and_no_list(celeb: Path, notes) -> None:
     assert row.missing_names == ["celeb-synthesis/id0_id1_0000"] and row.missing == 5638
     (celeb / "List_of_testing_videos.txt").unlink()
     source = read_source(celeb)
-    assert {item.split for item in source.items} == {""} and "is missing, so the test set is unknown" in notes(source)
+    assert {item.split for item in source.items} == {""} and "the test set is unknown" in notes(source)
     (celeb / "Celeb-real/id0_0000.mp4").unlink()
 
 
