@@ -254,7 +254,7 @@ def main() -> None:
                 again = {row.change for row in rows.values() if row.outcome == "survived" and not row.why}
                 todo = [(m, s) for m, s in mutants(module) if m.change in again]
             else:
-                todo = chosen(module, args.sample, args.seed)
+                todo = [(m, s) for m, s in chosen(module, args.sample, args.seed) if m.key not in rows]
             if not todo:
                 continue
             unchanged = run(Mutant(module, 0, "", ""), None, package, 1200)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sficonv.detect.detector import Detector
 from sficonv.detect.results import ScanResult
+from sficonv.media.video import iter_frames
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +65,21 @@ def test_metadata_does_not_cost_the_verdict(judged, name: str) -> None:
 
 
 @pytest.mark.shared
-def test_a_mirrored_display_matrix_is_applied(judged) -> None:
-    result = judged("display-matrix/vflip_matrix.mp4")
+def test_a_mirrored_display_matrix_is_applied(judged, shared: Path, shipped: Detector) -> None:
+    """Both files hold the same frames, upside down; only one says so."""
+    result, stored = (judged(f"display-matrix/vflip_{name}.mp4") for name in ("matrix", "stored"))
     assert min(face.score for face in result.faces) > 0.9 and "upside down" not in text(result)
-    assert "upside down" in text(judged("display-matrix/vflip_stored.mp4"))
-    stored = judged("display-matrix/vflip_stored.mp4")
-    assert stored.p_fake == pytest.approx(result.p_fake, abs=0.2)
+    assert "upside down" in text(stored) and len(stored.faces) == len(result.faces) == 8
+    frames = iter_frames(shared / "cases/display-matrix/vflip_stored.mp4", every=0.5)
+    by_hand = shipped([np.ascontiguousarray(frame.image[::-1]) for frame in frames])
+    assert [f.p_fake for f in result.faces] == pytest.approx([r.p_fake for r in by_hand], abs=1e-4)
 
 
 @pytest.mark.shared
 def test_a_small_face_in_a_panorama_is_judged(judged) -> None:
     result = judged("small-faces/panorama_12000x3000_face.jpg")
-    assert [round(face.size, -1) for face in result.faces] in (
-        [[120], [130], [160], [170]],
-        [160],
-        [170],
-        [130],
-    )
+    (face,) = result.faces  # 166 px from the chin to the hair; the box is narrower
+    assert 120 <= face.size <= 175
 
 
 @pytest.mark.shared

@@ -1,6 +1,7 @@
 """Every figure that the paper prints, against its text where that is at hand and against a hash where not."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -21,6 +22,8 @@ PINNED = {
     "table9": "acb422bb90d6c379",
 }
 COMPLEXITY = "c88e2ac3654822b3"
+NETWORKS = "a49b96bfccdbba19"
+RECIPES = Path(complexity.__file__).parent / "recipes"
 
 
 def figures(name: str) -> list[list[str]]:
@@ -33,7 +36,7 @@ def figures(name: str) -> list[list[str]]:
 
 
 def complexity_figures() -> list[list[str]]:
-    text = (Path(complexity.__file__).parent / "recipes" / "complexity.yaml").read_text(encoding="utf-8")
+    text = (RECIPES / "complexity.yaml").read_text(encoding="utf-8")
     return [[table["table"], row["network"], row["params"], row["flops"]]
             for table in yaml.safe_load(text) for row in table["rows"]]  # fmt: skip
 
@@ -49,6 +52,23 @@ def test_no_printed_figure_changes_unseen(name):
 
 def test_no_printed_parameter_or_flop_changes_unseen():
     assert digest(complexity_figures()) == COMPLEXITY
+
+
+def networks() -> list[list[object]]:
+    """What each row of each table is here: network, model and its options (alpha, beta, ...)."""
+    rows = []
+    for file in sorted(RECIPES.glob("*.yaml")):
+        tables = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for table in tables if isinstance(tables, list) else [tables]:
+            for row in table.get("rows", []):
+                rows.append([file.stem, row["network"], row.get("model"), row.get("options", {})])
+    return rows
+
+
+def test_no_row_becomes_another_network_unseen():
+    found = networks()
+    assert len(found) == 150
+    assert hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] == NETWORKS
 
 
 @pytest.fixture(scope="module")
