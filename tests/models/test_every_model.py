@@ -36,6 +36,7 @@ def test_complexity_is_as_stated(name):
     with torch.device("meta"):
         model = create_model(name)
     assert (model.config.name, model.config.num_classes) == (name, 2)
+    assert model.config.image_size == EXPECTED[name].get("image_size", 256)
     cost = complexity(model, model.config.image_size)
     assert (cost.params, cost.paper_macs) == (EXPECTED[name]["params"], EXPECTED[name]["paper_macs"])
 

@@ -5,8 +5,9 @@ import torch
 
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
+from sficonv.evaluation import evaluate
 from sficonv.evaluation.predict import predict
-from sficonv.models import create_model
+from sficonv.models import create_model, save_weights
 from sficonv.training import train
 from sficonv.training.data import load_training_data, train_loader, val_loader
 from sficonv.training.recipes import Recipe
@@ -60,6 +61,19 @@ def test_each_crop_has_the_score_of_its_clip(make_prepared):
         assert track["p_fake"].iloc[:3].nunique() == 1
     one = predict(model, df, folder, batch_size=100)
     assert one["p_fake"].to_numpy() == pytest.approx(scored["p_fake"].to_numpy(), abs=1e-6)
+
+
+def test_videos_are_judged_by_the_scores_of_their_clips(make_prepared, tmp_path):
+    torch.manual_seed(0)
+    folder = make_prepared(frames=5, splits=("test",), videos=4)
+    model = create_model("smil", **OPTIONS, image_size=32).eval()
+    scored = predict(model, read_manifest(folder), folder)
+    weights = save_weights(tmp_path / "clips", model)
+    found = evaluate(weights, folder, bootstrap=0, device="cpu")
+    assert (found.counts["videos"], found.counts["frames"]) == (8, 40)
+    videos = scored.groupby("video_id")[["label", "p_fake"]].mean()
+    real, fake = (videos.loc[videos["label"] == label, "p_fake"].to_numpy() for label in (0, 1))
+    assert found.video["auc"].value == pytest.approx((fake[:, None] > real).mean())
 
 
 def test_an_unreadable_frame_costs_no_other(make_prepared):

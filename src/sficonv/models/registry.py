@@ -58,6 +58,19 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_BUILDERS, pattern))
 
 
+def has_pretrained(name: str) -> bool:
+    """Whether a model can start from ImageNet weights.
+
+    Args:
+        name: One of `list_models()`.
+
+    Example:
+        >>> has_pretrained("resnet50"), has_pretrained("ldfnet")
+        (True, False)
+    """
+    return "pretrained" in inspect.signature(_BUILDERS[name]).parameters
+
+
 def create_model(
     name: str,
     *,
@@ -106,7 +119,7 @@ def create_model(
     fixed_size = "image_size" in parameters
     if fixed_size and image_size is not None:
         given["image_size"] = image_size
-    if "pretrained" in parameters:
+    if has_pretrained(name):
         given["pretrained"] = pretrained
     elif pretrained:
         raise ValueError(f"model {name!r} has no pretrained weights")

@@ -91,6 +91,23 @@ def test_faces_of_both_classes_are_needed_to_contrast(model):
     assert training_losses(model, x, torch.tensor([0, 1]))["inter_instance"] > 0
 
 
+def test_a_face_is_pushed_from_hard_ones_of_the_other_class_only(model):
+    x, labels = torch.randn(2, 3, 64, 64), torch.tensor([0, 0])
+    model.eval()
+    model.queues.push(torch.nn.functional.normalize(torch.randn(4, 100), dim=1), torch.tensor([1, 1, 1, 1]))
+    losses = training_losses(model, x, labels)
+    model.queues.push(torch.nn.functional.normalize(torch.randn(4, 100), dim=1), torch.tensor([0, 0, 0, 0]))
+    torch.manual_seed(1)
+    first = training_losses(model, x, labels)["inter_instance"]
+    model.queues.vectors[0] = 0
+    torch.manual_seed(1)
+    assert losses["inter_instance"] > 0
+    assert torch.equal(training_losses(model, x, labels)["inter_instance"], first)
+    model.queues.vectors[1] = 0
+    torch.manual_seed(1)
+    assert not torch.equal(training_losses(model, x, labels)["inter_instance"], first)
+
+
 def test_a_view_moves_nothing():
     torch.manual_seed(0)
     x = torch.zeros(1, 3, 32, 32)

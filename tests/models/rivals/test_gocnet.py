@@ -1,6 +1,7 @@
 """GocNet: its gradient operator on known images, and the attention in every block."""
 
 import numpy as np
+import pytest
 import scipy.signal
 import torch
 
@@ -42,12 +43,28 @@ def test_every_block_of_the_image_stream_attends():
     attentions = [m for m in model.image_stream.modules() if isinstance(m, ManipulationTraceAttention)]
     assert len(attentions) == 8
     assert not any(isinstance(m, ManipulationTraceAttention) for m in model.gradient_stream.modules())
-    assert model.classify.in_features == 8192
     assert not [key for key in model.state_dict() if "kernel" in key]
 
 
+def test_channels_are_weighed_by_their_average_and_by_their_highest_value():
+    torch.manual_seed(0)
+    attention, flat = ManipulationTraceAttention(64), torch.randn(1, 64, 1, 1).expand(1, 64, 8, 8)
+    peaked = torch.zeros(1, 64, 8, 8)
+    peaked[:, :, 3, 3] = 64 * flat[:, :, 3, 3]  # of the same average
+    of_flat, of_peaked = ((attention(x) / x)[0, :, 3, 3] for x in (flat, peaked))
+    assert not torch.allclose(of_flat, of_peaked, atol=1e-2)
+
+
+@pytest.mark.parametrize(("image_size", "features"), [(299, 8192), (320, 8192), (256, 2048), (128, 512)])
+def test_windows_of_the_last_map_are_as_many_as_the_published_layer_reads(image_size, features):
+    with torch.device("meta"):
+        model = create_model("gocnet", image_size=image_size)
+        assert model.classify.in_features == features
+        assert model(torch.empty(1, 3, image_size, image_size)).shape == (1, 2)
+
+
 def test_the_gradient_stream_cannot_see_a_constant_added_to_the_image():
-    model, x = create_model("gocnet").eval(), torch.randn(1, 3, 128, 128)
+    model, x = create_model("gocnet", image_size=64).eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         one, other = (model.gradient_stream(model.front(t)) for t in (x, x + 5))
     assert torch.allclose(one, other, atol=1e-3)

@@ -15,10 +15,12 @@ from sficonv.models.rivals.madd import (
 
 def test_a_flat_area_has_no_texture():
     layer = TextureEnhancement(3)
-    assert layer.residual(torch.full((1, 3, 9, 9), 2.5)).abs().max() < 1e-6
+    assert layer(torch.full((1, 3, 9, 9), 2.5))[0][:, :3].abs().max() < 1e-6
     x = torch.zeros(1, 3, 9, 9)
     x[0, 1, 4, 4] = 25
-    found = layer.residual(x)[0, 1]
+    textures, average = (part.detach() for part in layer(x))
+    assert torch.allclose(textures[:, :3] + average, x, atol=1e-5)
+    found = textures[0, 1]
     assert found[4, 4] == pytest.approx(24)
     assert found[2:7, 2:7].sum() == pytest.approx(0, abs=1e-4)
 
@@ -41,9 +43,9 @@ def unit(*rows):
 
 def test_regions_that_are_alike_are_pushed_apart():
     loss, labels = RegionalIndependence(2, 2).eval(), torch.tensor([0])
-    loss.centres.copy_(torch.eye(2))
+    loss.centres.mean.copy_(torch.eye(2))
     apart = loss(unit([1.0, 0.0], [0.0, 1.0]), labels)
-    loss.centres.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    loss.centres.mean.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     together = loss(unit([1.0, 0.0], [1.0, 0.0]), labels)
     assert apart == 0
     assert together == pytest.approx(0.2, abs=1e-5)
@@ -51,7 +53,7 @@ def test_regions_that_are_alike_are_pushed_apart():
 
 def test_regions_are_pulled_to_their_centres_fakes_less():
     loss = RegionalIndependence(1, 2).eval()
-    loss.centres.copy_(torch.tensor([[1.0, 0.0]]))
+    loss.centres.mean.copy_(torch.tensor([[1.0, 0.0]]))
     region = unit([1.0, 0.5])
     real, fake = (loss(region, torch.tensor([label])).item() for label in (0, 1))
     assert real - fake == pytest.approx(0.05, abs=1e-5)
@@ -60,9 +62,9 @@ def test_regions_are_pulled_to_their_centres_fakes_less():
 def test_centres_follow_the_batches_in_training_only():
     loss, regions = RegionalIndependence(1, 2), unit([0.0, 1.0])
     loss(regions, torch.tensor([0]))
-    assert torch.allclose(loss.centres, torch.tensor([[0.0, 0.05]]))
+    assert torch.allclose(loss.centres.mean, torch.tensor([[0.0, 0.05]]))
     loss.eval()(regions, torch.tensor([0]))
-    assert torch.allclose(loss.centres, torch.tensor([[0.0, 0.05]]))
+    assert torch.allclose(loss.centres.mean, torch.tensor([[0.0, 0.05]]))
 
 
 def test_only_what_is_attended_to_is_blurred():
@@ -81,6 +83,15 @@ def test_maps_are_as_many_as_asked_for_and_not_negative():
     assert attention.min() >= 0
     assert logits.shape == (2, 2)
     assert regions.shape[:2] == (2, 3)
+
+
+def test_regions_are_those_of_the_average_not_of_the_textures():
+    torch.manual_seed(0)
+    model = create_model("madd", trunk="efficientnet_b0", image_size=64).eval()
+    seen = []
+    model.texture.register_forward_hook(lambda module, args, out: seen.append(out))
+    _, attention, regions = model.judge(torch.randn(2, 3, 64, 64))
+    assert torch.equal(regions, attention_pooling(seen[0][1], attention))
 
 
 def test_the_independence_of_regions_reaches_the_attention():

@@ -46,12 +46,12 @@ def wanted_of(model, batch, monkeypatch):
 
 def test_the_network_draws_the_edge_of_what_was_pasted(model, batch, monkeypatch):
     wanted, _ = wanted_of(model, batch, monkeypatch)
-    assert wanted.shape == (2, 1, 16, 16)
+    assert wanted.shape == (2, 1, 64, 64)
     assert wanted[0].max() == 0
     ring = wanted[1, 0]
-    assert ring[8, 4] > 0.5
-    assert ring[8, 8] == 0
-    assert ring[8, 0] == 0
+    assert ring[32, 15:17].min() > 0.9
+    assert ring[32, 32] == 0
+    assert ring[32, 0] == 0
 
 
 def test_a_fake_of_unknown_mask_has_no_part_in_the_boundary(model, batch):

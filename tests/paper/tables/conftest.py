@@ -1,5 +1,6 @@
-"""Prepared folders as the tables want them: FaceForensics++ in two compressions, and Celeb-DF."""
+"""Prepared folders as the tables want them: FaceForensics++ in two compressions, Celeb-DF and DFDC."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -59,6 +60,27 @@ def celebdf(root: Path) -> None:
         for n in range(4)
     ]
     write_manifest(folder, pd.DataFrame(rows))
+
+
+def dfdc(root: Path) -> None:
+    """Ten originals and a fake of each, of no published split; it has a column that the others lack."""
+    folder = root / "dfdc"
+    (folder / "crops").mkdir(parents=True)
+    rng = np.random.default_rng(2)
+    rows = [
+        crop(folder, rng, label, "dfdc", f"{label}_{n}", method=("real", "fake")[label], source_ids=f"p{n}")
+        for label in (0, 1)
+        for n in range(10)
+    ]
+    write_manifest(folder, pd.DataFrame(rows).assign(dfdc_part="0"))
+
+
+@pytest.fixture
+def with_dfdc(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of the folder of prepared folders, with DFDC among them."""
+    root = shutil.copytree(prepared, tmp_path / "with_dfdc")
+    dfdc(root)
+    return root
 
 
 @pytest.fixture(scope="session")

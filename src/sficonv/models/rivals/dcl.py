@@ -1,7 +1,7 @@
 """DCL (Sun et al., "Dual contrastive learning for general face forgery detection", AAAI 2022).
 
-Two views of a face, one read by the detector and one by its slow copy. Faces are contrasted with a memory of
-hard ones of both classes, and the pasted region of a fake with what was left of the face.
+Two views of a face, one read by the detector and one by its slow copy. They are contrasted with a memory of
+hard faces of the other class, and the pasted region of a fake with what was left of the face.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from sficonv.models.rivals.contrast import contrast
 from sficonv.models.rivals.frequency import full_precision
 from sficonv.models.rivals.trunk import feature_maps
 
-MOMENTUM, TEMPERATURE, FEATURES = 0.999, 0.07, 100
+MOMENTUM, TEMPERATURE = 0.999, 0.07
+SIDE = 10
+"""Faces are compared by one number for each of so many positions a side: those of the last map at 299 px."""
 INTRA = 0.1
 """Weight of the contrast within an image."""
 
 
 class Encoder(nn.Module):
-    """A trunk, and the unit vector by which faces are compared.
+    """A trunk, and the unit vector by which faces are compared: its last map with the channels mixed to one.
 
     Args:
         trunk: A convolutional network of timm.
@@ -35,14 +37,13 @@ class Encoder(nn.Module):
     def __init__(self, trunk: str, pretrained: bool = False) -> None:
         super().__init__()
         self.trunk, self.channels = feature_maps(trunk, pretrained=pretrained)
-        self.project = nn.Sequential(
-            nn.Linear(self.channels, self.channels), nn.ReLU(), nn.Linear(self.channels, FEATURES)
-        )
+        self.squeeze = nn.Conv2d(self.channels, 1, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, 3, H, W)` to its last map `(B, C, h, w)` and unit vectors `(B, FEATURES)`."""
+        """`(B, 3, H, W)` to its last map `(B, C, h, w)` and unit vectors `(B, SIDE^2)`."""
         maps = self.trunk(x)
-        return maps, F.normalize(self.project(maps.mean((2, 3))).float(), dim=1)
+        squeezed = F.adaptive_avg_pool2d(self.squeeze(maps).float(), SIDE)
+        return maps, F.normalize(squeezed.flatten(1), dim=1)
 
 
 class HardQueues(nn.Module):
@@ -134,7 +135,7 @@ class DCL(nn.Module):
         self.encoder = Encoder(trunk, pretrained)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.classify = nn.Linear(self.encoder.channels, 2)
-        self.queues = HardQueues(queue, FEATURES)
+        self.queues = HardQueues(queue, SIDE**2)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W)` to logits `(B, 2)`."""
@@ -156,20 +157,19 @@ class DCL(nn.Module):
                 self.queues.push(key, labels)
         with full_precision(x):
             own = (query * key).sum(1, keepdim=True)
-            similarity = (
-                torch.cat((own, query @ self.queues.vectors.clone().flatten(0, 1).T), 1) / TEMPERATURE
-            )
-            there, of_class = self.queues.filled, torch.arange(2, device=x.device)[:, None]
-            alike = (there & (labels[:, None, None] == of_class)).flatten(1)
-            unlike = (there & (labels[:, None, None] != of_class)).flatten(1)
-            itself = torch.ones_like(alike[:, :1])
+            hard = query @ self.queues.vectors.clone().flatten(0, 1).T
+            of_class = torch.arange(2, device=x.device)[:, None]
+            unlike = (self.queues.filled & (labels[:, None, None] != of_class)).flatten(1)
+            itself = torch.ones_like(own, dtype=torch.bool)
             masks = default_masks(labels, x) if masks is None else masks
             return {
                 "cross_entropy": F.cross_entropy(
                     self.classify(maps.mean((2, 3))).float(), labels, label_smoothing=label_smoothing
                 ),
                 "inter_instance": contrast(
-                    similarity, torch.cat((itself, alike), 1), torch.cat((~itself, unlike), 1)
+                    torch.cat((own, hard), 1) / TEMPERATURE,
+                    torch.cat((itself, torch.zeros_like(unlike)), 1),
+                    torch.cat((~itself, unlike), 1),
                 ),
                 "intra_instance": INTRA * intra_instance(maps, key_maps, masks.float()),
             }
@@ -184,13 +184,16 @@ class DCL(nn.Module):
 
 @register_model
 def dcl(
-    *, pretrained: bool = False, trunk: str = "tf_efficientnet_b4", queue: int = 16384
+    *, pretrained: bool = False, trunk: str = "tf_efficientnet_b4", queue: int = 32768
 ) -> tuple[nn.Module, ModelConfig]:
-    """DCL with a memory of `queue` faces of each class (the original: 32,768 together).
+    """DCL with a memory of `queue` faces of each class.
 
-    Not stated in the paper, or done otherwise in the public code; chosen here: the loader's augmented image
-    is one view and the other is made from it without moving it, because the loader hands one image and the
-    masks must fit both; the harder half of a batch enters the memory; each hard face of the own class is a
-    positive beside the other view; a face of unknown mask, or forged all over, has no contrast within.
+    Trunk, input, momentum, temperature, the vectors, the memory's length and the weights of the terms are
+    those of the authors' code. Chosen here: the loader's augmented image is one view and the other is made
+    from it without moving it, because the loader hands one image and the masks must fit both (the authors'
+    views have SRM noise, shuffled patches and other frames); the harder half of each class enters the memory,
+    by its likeness to what the memory holds of the other class (theirs: the five hardest, by a running mean
+    of it); regions are contrasted between the two views (theirs: within one), and a face of unknown mask, or
+    forged all over, has no contrast within.
     """
-    return DCL(trunk, queue, pretrained), ModelConfig("dcl", image_size=299)
+    return DCL(trunk, queue, pretrained), ModelConfig("dcl", image_size=299, mean=(0.5,) * 3, std=(0.5,) * 3)

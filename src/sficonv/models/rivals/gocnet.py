@@ -1,8 +1,9 @@
 """GocNet (Guo et al., "Rethinking gradient operator for exposing AI-enabled face forgeries", Expert Systems
 with Applications 2023).
 
-Two ResNets: one reads the image through a gradient operator, the other the image itself, with an attention in
-every block that follows the gradient of the block's maps.
+Two ResNets: one reads the image through a gradient operator ("tensor pre-processing"), the other the image
+itself, with an attention in every block that follows the gradient of the block's maps ("manipulation trace
+attention").
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from sficonv.models.registry import register_model
 
 KERNEL = ((0.0, 1.0, 1.0), (-1.0, 0.0, 1.0), (-1.0, -1.0, 0.0))
 """The gradient operator: it looks along the diagonal and sums to 0."""
+POOL = 7
+"""Side, in positions, of the windows in which the streams' last maps are averaged."""
 
 
 class GradientOperator(nn.Module):
@@ -46,7 +49,7 @@ class GradientOperator(nn.Module):
 
 
 class ManipulationTraceAttention(nn.Module):
-    """Weigh the channels by what they hold on average, and the positions by the gradient of all channels.
+    """Weigh the channels by what they hold on average and at most, and the positions by the gradient.
 
     The strength of the gradient starts at 0, where all positions weigh alike.
 
@@ -57,23 +60,22 @@ class ManipulationTraceAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weigh = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, channels // 16, 1),
+            nn.Conv2d(channels, channels // 16, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(channels // 16, channels, 1),
-            nn.Sigmoid(),
+            nn.Conv2d(channels // 16, channels, 1, bias=False),
         )
         self.gradient = GradientOperator(1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
+        average, most = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         traces = self.gradient(x.mean(1, keepdim=True))
-        return x * self.weigh(x) + x * (self.gamma * traces).sigmoid()
+        return x * ((self.weigh(average) + self.weigh(most)).sigmoid() + (self.gamma * traces).sigmoid())
 
 
 class GocNet(nn.Module):
-    """The two streams; their last maps are added, and a linear layer reads every position of the sum.
+    """The two streams; their last maps are added and averaged in windows, which a linear layer reads.
 
     Args:
         image_size: Side of the input in pixels.
@@ -84,7 +86,7 @@ class GocNet(nn.Module):
         torch.Size([1, 2])
     """
 
-    def __init__(self, image_size: int = 128, pretrained: bool = False) -> None:
+    def __init__(self, image_size: int = 299, pretrained: bool = False) -> None:
         super().__init__()
         trunk: dict[str, Any] = {"num_classes": 0, "global_pool": "", "pretrained": pretrained}
         self.front = GradientOperator(3)
@@ -92,20 +94,27 @@ class GocNet(nn.Module):
         attention: dict[str, Any] = {"attn_layer": lambda channels, **_: ManipulationTraceAttention(channels)}
         self.image_stream = timm.create_model("resnet18", block_args=attention, **trunk)
         side = -(-image_size // 32)
-        self.classify = nn.Linear(512 * side * side, 2)
+        window = min(POOL, side)
+        self.pool = nn.AvgPool2d(window, 1)
+        self.classify = nn.Linear(512 * (side - window + 1) ** 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, image_size, image_size)` to logits `(B, 2)`."""
-        return self.classify((self.gradient_stream(self.front(x)) + self.image_stream(x)).flatten(1))
+        maps = self.gradient_stream(self.front(x)) + self.image_stream(x)
+        return self.classify(self.pool(maps).flatten(1))
 
 
 @register_model
-def gocnet(*, image_size: int = 128, pretrained: bool = False) -> tuple[nn.Module, ModelConfig]:
-    """GocNet, built from the description of its public code.
+def gocnet(*, image_size: int = 299, pretrained: bool = False) -> tuple[nn.Module, ModelConfig]:
+    """GocNet, from its abstract and what its authors' code (Apache-2.0) does.
 
-    Not stated there; chosen here: the gradient is taken of the channels' mean, not of their sum, because the
-    sum of 512 channels drives the sigmoid into its ends as soon as `gamma` is not 0; the two weights of the
-    attention are added; ImageNet's normalisation, because both streams can start from ImageNet weights.
+    Stated there: the kernel, both modules and where they stand, the sum of the streams, and a linear layer on
+    8,192 features, which with windows of 7 positions only inputs of 289 to 320 px give. Chosen here: 299 of
+    these; smaller inputs are averaged as a whole; the gradient is taken of the channels' mean, not of
+    their sum, because the sum of 512 channels drives the sigmoid into its ends as soon as `gamma` is not 0;
+    borders are repeated, because zeros would be edges; attention weighs the map (the code hands on the
+    attention in the map's place, and its blocks hold a convolution that nothing reads); ImageNet's
+    normalisation, because both streams can start from ImageNet weights.
     """
     if image_size < 32:
         raise ValueError(f"gocnet: image_size must be at least 32 px, got {image_size}")

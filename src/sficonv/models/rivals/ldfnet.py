@@ -12,23 +12,12 @@ from torch import Tensor, nn
 
 from sficonv.models.config import ModelConfig
 from sficonv.models.registry import register_model
+from sficonv.models.rivals.separable import separable
 from sficonv.models.rivals.srm import FeatureResidual
 from sficonv.models.rivals.style import Style
 
 WIDTHS = (32, 64, 128, 256)
 """Channels of the stages, each at half of the resolution of the one before."""
-
-
-def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """A depthwise 3x3 and a pointwise convolution, each with normalisation and activation."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
 
 
 class LocalArtifacts(nn.Module):
@@ -43,7 +32,7 @@ class LocalArtifacts(nn.Module):
         self.stem = separable(3, WIDTHS[0], 2)
         pairs = zip(WIDTHS, WIDTHS[1:], strict=False)
         self.stages = nn.Sequential(
-            *(stage for a, b in pairs for stage in (separable(a, b, 2), separable(b, b, 1)))
+            *(stage for a, b in pairs for stage in (separable(a, b, 2), separable(b, b)))
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
@@ -118,7 +107,7 @@ class LDFNet(nn.Module):
 
 @register_model
 def ldfnet() -> tuple[nn.Module, ModelConfig]:
-    """LDFnet, a reading of it: there is no public code, and its text was not at hand.
+    """LDFnet, a reading of its title: there is no public code, and neither text nor abstract was at hand.
 
     What is taken from it is what its title names: light layers, local artefacts, global texture, and a
     fusion whose weights depend on the face. Chosen here: residuals of three high-pass kernels for the

@@ -14,18 +14,19 @@ from torch.func import functional_call
 from sficonv.models.config import ModelConfig
 from sficonv.models.registry import register_model
 from sficonv.models.rivals.frequency import full_precision
+from sficonv.models.rivals.running_mean import RunningMean
+from sficonv.models.rivals.separable import separable
 from sficonv.models.rivals.trunk import feature_maps
 
 STEP = 0.01
 """Length of the rehearsed step."""
 COMPACT = 0.01
 """Weight of the compactness of real faces."""
-RATE = 0.05
-"""Share of the real faces' centre that a batch replaces."""
 
 
 class WeightNet(nn.Module):
-    """Weight of an image from the trunk's map: two depthwise convolutions, then one number in (0, 1).
+    """Weight of an image from the trunk's map: two depthwise separable convolutions, each of which halves the
+    channels, then one number in (0, 1).
 
     Args:
         channels: Channels of the map.
@@ -34,13 +35,11 @@ class WeightNet(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-            nn.ReLU(),
+            separable(channels, channels // 2),
+            separable(channels // 2, channels // 4),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(channels, 1),
+            nn.Linear(channels // 4, 1),
             nn.Sigmoid(),
         )
 
@@ -90,14 +89,13 @@ class LTW(nn.Module):
 
     uses_masks = False
     uses_domains = True
-    centre: Tensor
 
     def __init__(self, trunk: nn.Module, channels: int) -> None:
         super().__init__()
         self.trunk = trunk
         self.classify = nn.Linear(channels, 2)
         self.weigh = WeightNet(channels)
-        self.register_buffer("centre", torch.zeros(channels))
+        self.centre = RunningMean(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W)` to logits `(B, 2)`."""
@@ -105,12 +103,8 @@ class LTW(nn.Module):
 
     def compactness(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mean squared distance of the real faces' features from their centre; fakes are left alone."""
-        real = (labels == 0).to(features.dtype)
-        if self.training and real.any():
-            mean = (features.detach() * real[:, None]).sum(0) / real.sum()
-            self.centre.lerp_(mean.to(self.centre.dtype), RATE)
-        distance = (features - self.centre.clone()).square().mean(1)
-        return (distance * real).sum() / real.sum().clamp(min=1)
+        real = features[labels == 0]
+        return (real - self.centre(real)).square().sum() / max(1, real.numel())
 
     def losses(
         self,
@@ -154,9 +148,13 @@ class LTW(nn.Module):
 def ltw(*, pretrained: bool = False, trunk: str = "efficientnet_b0") -> tuple[nn.Module, ModelConfig]:
     """LTW. Domains are the methods of the training set's fakes, as the manifest names them.
 
-    Not stated in the paper; chosen here: real faces and forgeries made on the fly belong to no domain and are
-    dealt out in turns; where a batch has fakes of one method only, they are too; the weights do not train the
-    trunk whose map they read, because it could then weigh away what it gets wrong; a rehearsed step of 0.01,
-    and a hundredth of the compactness.
+    Trunk, input size, the layers of the weighing network and the share of the compactness (0.01) are those of
+    the paper and of its public code (whose configuration has the larger B4). Chosen here: one batch holds all
+    domains and one of them is held out in each step, where the public code splits them once per epoch,
+    because the loader knows nothing of domains; real faces and forgeries made on the fly belong to no domain
+    and are dealt out in turns, and so are the fakes where a batch has those of one method only; the weights
+    do not train the trunk whose map they read, because it could then weigh away what it gets wrong; fakes are
+    not pushed away from the centre of the real faces, as they are in the public code, because such a loss has
+    no lower bound; a rehearsed step of 0.01, one of plain gradient descent.
     """
     return LTW(*feature_maps(trunk, pretrained=pretrained)), ModelConfig("ltw", image_size=224)

@@ -16,17 +16,16 @@ from torch import Tensor, nn
 
 from sficonv.models.config import ModelConfig
 from sficonv.models.registry import register_model
+from sficonv.models.rivals.running_mean import RunningMean
 
 WITHIN = (0.05, 0.1)
 """Distance from its centre at which a region's feature is left alone, of a real and of a fake face."""
 APART = 0.2
 """Distance between centres from which on they are far enough apart."""
-RATE = 0.05
-"""Share of a centre that a batch replaces."""
 
 
 class TextureEnhancement(nn.Module):
-    """A shallow map minus its local average, through a dense block.
+    """A shallow map parted into its local average and the rest, which goes through a dense block: textures.
 
     Args:
         channels: Channels of the map.
@@ -48,16 +47,13 @@ class TextureEnhancement(nn.Module):
         )
         self.channels = channels + 3 * growth
 
-    def residual(self, x: Tensor) -> Tensor:
-        """What a local average leaves of `(B, C, H, W)`."""
-        return x - F.avg_pool2d(x, self.window, 1, self.window // 2, count_include_pad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to `(B, self.channels, H, W)`."""
-        x = self.residual(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, C, H, W)` to textures `(B, self.channels, H, W)` and the average `(B, C, H, W)`."""
+        average = F.avg_pool2d(x, self.window, 1, self.window // 2, count_include_pad=False)
+        textures = x - average
         for conv in self.convs:
-            x = torch.cat((x, conv(x)), 1)
-        return x
+            textures = torch.cat((textures, conv(textures)), 1)
+        return textures, average
 
 
 def attention_pooling(features: Tensor, attention: Tensor) -> Tensor:
@@ -84,26 +80,19 @@ def attention_pooling(features: Tensor, attention: Tensor) -> Tensor:
 class RegionalIndependence(nn.Module):
     """Keeps each attention map on one region: its features near a centre, the centres apart from each other.
 
-    The centres follow the batches' means; they are not trained.
-
     Args:
         maps: Number of attention maps.
         channels: Features of a region.
     """
 
-    centres: Tensor
-
     def __init__(self, maps: int, channels: int) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.zeros(maps, channels))
+        self.centres = RunningMean(maps, channels)
 
     def forward(self, regions: Tensor, labels: Tensor) -> Tensor:
         """Unit vectors `(B, M, C)` of the regions, and labels `(B,)`, to a scalar."""
-        if self.training:
-            self.centres.lerp_(regions.detach().float().mean(0), RATE)
-        centres = self.centres.clone()
         within = torch.tensor(WITHIN, device=labels.device)[labels][:, None]
-        pull = (regions - centres).norm(dim=2).sub(within).relu().sum(1).mean()
+        pull = (regions - self.centres(regions)).norm(dim=2).sub(within).relu().sum(1).mean()
         # Through the batch's own mean the maps feel the push; the centres are constants.
         own = regions.mean(0)
         first, second = torch.triu_indices(len(own), len(own), 1, device=own.device)
@@ -158,7 +147,7 @@ class MADD(nn.Module):
         self.attention = nn.Sequential(
             nn.Conv2d(middle, maps, 1, bias=False), nn.BatchNorm2d(maps), nn.ReLU()
         )
-        self.regions = RegionalIndependence(maps, whole.num_features)
+        self.regions = RegionalIndependence(maps, shallow)
         self.dropout = nn.Dropout(0.5)
         self.classify = nn.Linear(maps * self.texture.channels + whole.num_features, 2)
 
@@ -169,14 +158,14 @@ class MADD(nn.Module):
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(B, 3, H, W)` to logits `(B, 2)`, attention maps `(B, M, h, w)` and regions `(B, M, C)`.
 
-        A region is what the deepest map holds where one attention map looks.
+        A region is what the average of the shallow map holds where one attention map looks.
         """
         shallow = self.shallow(x)
         middle = self.middle(shallow)
         deep = self.deep(middle)
         attention = self.attention(middle)
-        textures = attention_pooling(self.texture(shallow), attention)
-        regions = attention_pooling(deep, attention)
+        textures, average = self.texture(shallow)
+        textures, regions = (attention_pooling(m, attention) for m in (textures, average))
         overall = attention_pooling(deep, attention.sum(1, keepdim=True))
         features = torch.cat((textures.flatten(1), overall.flatten(1)), 1)
         return self.classify(self.dropout(features)), attention, regions
@@ -200,9 +189,13 @@ def madd(
 ) -> tuple[nn.Module, ModelConfig]:
     """MADD with `maps` attention maps.
 
-    Not stated, or read differently by paper and public code; chosen here: textures from the second stage and
-    attention from the fifth; a local average over 5 x 5 positions, because a whole map's says nothing local;
-    the margins, chosen because features are unit vectors, which are at most 2 apart; the augmentation is a
-    blur (to a quarter and back) whose cross entropy counts as much as that of the image.
+    As we know the paper, whose text was not at hand: textures from the second stage and attention from the
+    fifth, at 380 px; independence is asked of what the maps find in the average of the shallow map, with
+    margins of 0.05 (real) and 0.1 (fake) within and 0.2 between, and counts as much as the cross entropy. The
+    authors' code departs from it: a 3x3 convolution before the maps, hidden layers before the classifier,
+    other margins. Chosen here: the local average slides over 5 x 5 positions, because blocks would leave
+    edges of their own; the push between regions is felt through the batch's own means, because the running
+    ones hardly move; the augmentation is a blur (to a quarter and back) whose cross entropy counts as much as
+    that of the image.
     """
     return MADD(trunk, maps, pretrained), ModelConfig("madd", image_size=380)

@@ -137,9 +137,11 @@ class MCLCR(nn.Module):
 def mc_lcr(*, pretrained: bool = False) -> tuple[nn.Module, ModelConfig]:
     """MC-LCR.
 
-    There is no public code. Not stated in the paper, or not checked against it here; chosen here: patches of
-    8 pixels, as JPEG cuts an image; the style of the map behind the first block, 32 channels of it; the
-    attention is that of F3-Net; the features of all branches are joined at the end, where a branch that says
-    nothing does no harm; temperature 0.1 and weight 0.5 of the contrast.
+    From the paper's abstract: pairwise correlations of shallow maps as style, a dual attention between the
+    amplitude and the phase spectrum of patches, and the supervised contrastive loss beside the cross
+    entropy. There is no public code, and the rest was not checked against the text. Chosen here: Xception, as
+    most detectors of its time; patches of 8 pixels, as JPEG cuts an image; the style of the map behind the
+    first block, 32 channels of it; the attention is that of F3-Net; the features of all branches are joined
+    at the end, where a branch that says nothing does no harm; temperature 0.1 and weight 0.5 of the contrast.
     """
     return MCLCR(pretrained), ModelConfig("mc_lcr", mean=(0.5,) * 3, std=(0.5,) * 3)

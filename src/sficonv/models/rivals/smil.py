@@ -110,11 +110,14 @@ def smil(
 ) -> tuple[nn.Module, ModelConfig]:
     """S-MIL on clips of `frames` frames. `trunk` is any backbone of `create_model`.
 
-    With an `sfic_*` trunk, `alpha` and `beta` are its own; others have no such options. Not stated in the
-    paper, or not checked against it here: windows of 1 to 4 frames (chosen because 1 is the frame itself, so
-    that a still image can be judged), 512 features of an instance, and the form of the sharp aggregator, see
-    `sharp_bag` (the number of instances is taken off because a short clip would count as more real than a
-    long one of the same frames).
+    With an `sfic_*` trunk, `alpha` and `beta` are its own; others have no such options.
+
+    From the paper's abstract: a video is a bag, its instances are encoded in space and time, and they are
+    mapped straight to the bag's prediction, which relieves the vanishing gradient of going through theirs.
+    There is no public code, and the rest was not checked against the text. Chosen here: windows of 1 to 4
+    frames, because 1 is the frame itself, so that a still image can be judged; 512 features of an instance;
+    and the form of the sharp aggregator, see `sharp_bag` (the number of instances is taken off because a
+    short clip would count as more real than a long one of the same frames).
     """
     if frames < 2:
         raise ValueError(f"smil: frames must be at least 2, got {frames}")

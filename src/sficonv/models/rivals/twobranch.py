@@ -1,9 +1,9 @@
 """Two-branch recurrent network (Masi et al., "Two-branch recurrent network for isolating deepfakes in
 videos", ECCV 2020).
 
-One branch reads the colours of a frame, the other what Laplacians of Gaussians of several widths leave of it:
-edges and grain without the face. A recurrent network reads the frames in both directions, and the loss keeps
-real faces inside a sphere and forged ones outside.
+One branch hands on what the first layers make of a frame, the other what Laplacians of Gaussians of several
+widths leave of it: edges and grain without the face. A recurrent network reads the frames in both directions,
+and the loss keeps real faces inside a sphere and forged ones outside.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from sficonv.models.clips import ClipModel
 from sficonv.models.config import ModelConfig
 from sficonv.models.registry import register_model
 from sficonv.models.rivals.frequency import full_precision
+from sficonv.models.rivals.running_mean import RunningMean
 from sficonv.models.rivals.trunk import pooled_features, stretch
 from sficonv.nn.sficonv import Ratio
 
 SIGMAS = (0.8, 1.6, 3.2)
-"""Widths of the Gaussians, in pixels."""
+"""Widths of the Gaussians, in positions."""
+BANDS = 16
+"""Channels that go through each of them."""
 RADIUS, MARGIN = 1.0, 1.0
 """Of the sphere of real faces, and the gap outside of it that fakes must leave."""
 WEIGHT = 0.5
 """Of the sphere in the loss."""
-RATE = 0.05
-"""Share of the sphere's centre that a batch replaces."""
 
 
 def laplacian_of_gaussian(sigma: float) -> Tensor:
@@ -53,44 +54,75 @@ def laplacian_of_gaussian(sigma: float) -> Tensor:
 
 
 class MultiScaleLoG(nn.Module):
-    """`(B, 3, H, W)` to `(B, 3 * scales, H, W)`: each colour through each kernel, borders repeated.
+    """`(B, C, H, W)` to `(B, C * scales, H, W)`: each channel through each kernel, borders repeated.
+
+    Args:
+        channels: C.
 
     Example:
-        >>> bool(MultiScaleLoG()(torch.full((1, 3, 32, 32), 0.7)).abs().max() < 1e-5)
+        >>> bool(MultiScaleLoG(3)(torch.full((1, 3, 32, 32), 0.7)).abs().max() < 1e-5)
         True
     """
 
-    def __init__(self) -> None:
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
         kernels = [laplacian_of_gaussian(sigma) for sigma in SIGMAS]
         reach = max(len(kernel) for kernel in kernels) // 2
         padded = [F.pad(kernel, [reach - len(kernel) // 2] * 4) for kernel in kernels]
         self.reach = reach
-        self.register_buffer("kernel", torch.stack(padded)[:, None].repeat(3, 1, 1, 1), persistent=False)
-
-    kernel: Tensor
+        kernel = torch.stack(padded)[:, None].repeat(channels, 1, 1, 1)
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, [self.reach] * 4, mode="replicate"), self.kernel, groups=3)
+        return F.conv2d(F.pad(x, [self.reach] * 4, mode="replicate"), self.kernel, groups=x.shape[1])
+
+
+class LaplacianBottleneck(nn.Sequential):
+    """A few channels made of a map, each through all Laplacians, and a map of as many channels as before.
+
+    Args:
+        channels: Channels of the map.
+        kernel_size: Of the convolution that makes the few channels.
+
+    Example:
+        >>> LaplacianBottleneck(64)(torch.rand(2, 64, 16, 16)).shape
+        torch.Size([2, 64, 16, 16])
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(channels, BANDS, kernel_size, padding=kernel_size // 2, bias=False),
+            nn.BatchNorm2d(BANDS),
+            nn.ReLU(),
+            MultiScaleLoG(BANDS),
+            nn.Conv2d(BANDS * len(SIGMAS), channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
 
 
 class DenseBranches(nn.Module):
-    """A DenseNet whose stem and first block stand twice, for colours and for edges; then they are joined.
+    """A DenseNet whose first convolution and first block stand twice, in the second one with the Laplacians
+    between the two; then both are joined.
 
     Args:
         trunk: A DenseNet of timm.
-        pretrained: Start it from ImageNet weights (timm spreads the first kernels over the edges' channels).
+        pretrained: Start it from ImageNet weights.
     """
 
     def __init__(self, trunk: str, pretrained: bool = False) -> None:
         super().__init__()
-        self.edges = MultiScaleLoG()
         colour, edge = (
-            timm.create_model(trunk, pretrained=pretrained, in_chans=channels).get_submodule("features")
-            for channels in (3, 3 * len(SIGMAS))
+            timm.create_model(trunk, pretrained=pretrained).get_submodule("features") for _ in range(2)
         )
         self.colour_branch = stretch(colour, "conv0", "denseblock1")
-        self.edge_branch = stretch(edge, "conv0", "denseblock1")
+        stem = edge.get_submodule("norm0").num_features
+        self.edge_branch = nn.Sequential(
+            stretch(edge, "conv0", "norm0"),
+            LaplacianBottleneck(stem),  # type: ignore[arg-type]
+            stretch(edge, "pool0", "denseblock1"),
+        )
         channels = colour.get_submodule("transition1.norm").num_features
         self.join = nn.Conv2d(2 * channels, channels, 1, bias=False)  # type: ignore[operator, arg-type]
         self.rest = nn.Sequential(
@@ -100,12 +132,12 @@ class DenseBranches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, 3, H, W)` to `(N, channels)`."""
-        both = torch.cat((self.colour_branch(x), self.edge_branch(self.edges(x))), 1)
-        return self.rest(self.join(both))
+        return self.rest(self.join(torch.cat((self.colour_branch(x), self.edge_branch(x)), 1)))
 
 
 class LateBranches(nn.Module):
-    """Two whole trunks, one for colours and one for edges, whose features are put side by side.
+    """Two whole trunks, one for colours and one for what the Laplacians leave of them, whose features are put
+    side by side.
 
     Args:
         colour, edge: Each `(N, 3, H, W)` to `(N, D)`.
@@ -113,12 +145,12 @@ class LateBranches(nn.Module):
 
     def __init__(self, colour: nn.Module, edge: nn.Module) -> None:
         super().__init__()
-        self.edges = nn.Sequential(MultiScaleLoG(), nn.Conv2d(3 * len(SIGMAS), 3, 1))
-        self.colour_branch, self.edge_branch = colour, edge
+        self.colour_branch = colour
+        self.edge_branch = nn.Sequential(LaplacianBottleneck(3, kernel_size=3), edge)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, 3, H, W)` to `(N, 2 D)`."""
-        return torch.cat((self.colour_branch(x), self.edge_branch(self.edges(x))), 1)
+        return torch.cat((self.colour_branch(x), self.edge_branch(x)), 1)
 
 
 class BothDirections(nn.Module):
@@ -155,19 +187,15 @@ class Sphere(nn.Module):
         features: Length of the vectors.
     """
 
-    centre: Tensor
-
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(features))
+        self.centre = RunningMean(features)
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """`(B, features)` and `(B,)` to the mean of what lies on the wrong side, a scalar."""
         with full_precision(vectors):
             vectors, real = vectors.float(), labels == 0
-            if self.training and real.any():
-                self.centre.lerp_(vectors.detach()[real].mean(0), RATE)
-            distance = (vectors - self.centre.clone()).square().sum(1).clamp(min=1e-12).sqrt()
+            distance = (vectors - self.centre(vectors[real])).square().sum(1).clamp(min=1e-12).sqrt()
             wrong = torch.where(real, distance - RADIUS, RADIUS + MARGIN - distance)
             return wrong.relu().mean()
 
@@ -222,12 +250,16 @@ def two_branch(
 ) -> tuple[nn.Module, ModelConfig]:
     """The two-branch network on clips of `frames` frames.
 
-    With a DenseNet of timm the branches are joined behind its first block, as in the paper; with any other
-    trunk, such as `sfic_resnet26` (whose options `alpha` and `beta` are), each branch is a whole trunk.
-    There is no public code. Not stated in the paper, or not checked against it here; chosen here: the
-    Laplacians look at the image, because that is where high frequencies are; their widths; 128 features for
-    each direction; a running centre of the sphere, a radius and a margin of 1; and a linear layer with cross
-    entropy beside the sphere, because calibration and export ask for two logits.
+    With a DenseNet of timm the branches are joined behind its first block; with any other trunk, such as
+    `sfic_resnet26` (whose options `alpha` and `beta` are), each branch is a whole trunk.
+
+    From the paper's abstract: two branches, the second with Laplacians of Gaussians as a bottleneck layer
+    instead of a filter before the network; a recurrent network; a loss that compresses natural faces and
+    pushes manipulated ones away. There is no public code, and the rest was not checked against the text.
+    Chosen here: the bottleneck stands behind the first convolution, where maps have the most positions, and
+    has 16 channels, because large kernels over all 64 would add a quarter to all operations; three
+    widths; 128 features for each direction; a running centre of the sphere, a radius and a margin of 1; and a
+    linear layer with cross entropy beside the sphere, because calibration and export ask for two logits.
     """
     if frames < 2:
         raise ValueError(f"two_branch: frames must be at least 2, got {frames}")

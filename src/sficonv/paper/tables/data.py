@@ -41,6 +41,7 @@ class Selection:
         lacks: What the paper uses, is not there and can be done without.
         cautions: What makes the figures weak.
         hash: Fingerprint of the rows.
+        cut_as: The folder that says how the crops were cut; `None`: `folder`.
     """
 
     of: DataSet
@@ -51,6 +52,7 @@ class Selection:
     lacks: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     hash: str = ""
+    cut_as: Path | None = None
 
     def count(self, split: str) -> str:
         """Videos and crops of a split, for people."""
@@ -92,8 +94,31 @@ class Prepared:
     def _choose(self, of: DataSet, splits: tuple[str, ...]) -> Selection:
         key = (of.name, splits[0])
         if key not in self._chosen:
-            self._chosen[key] = self._made(of, splits)
+            self._chosen[key] = self._joined(of, splits) if of.parts else self._made(of, splits)
         return self._chosen[key]
+
+    def _joined(self, of: DataSet, splits: tuple[str, ...]) -> Selection:
+        """The parts of a data set together, in the folder that holds theirs."""
+        parts = [self._choose(part, splits) for part in of.parts]
+        nothing = Selection(of, self.root, pd.DataFrame(), Protocol(self.protocol, ""))
+        for part in parts:
+            if part.problem:
+                return replace(nothing, problem=part.problem)
+        rows = pd.concat([_below(part.rows, part.of.folder) for part in parts], ignore_index=True)
+        stated = "; ".join(f"{part.of.name}: {part.protocol.statement}" for part in parts)
+        protocol = replace(
+            parts[0].protocol, statement=stated, leaky=any(part.protocol.leaky for part in parts)
+        )
+        return Selection(
+            of,
+            self.root,
+            rows,
+            protocol,
+            lacks=tuple(lack for part in parts for lack in part.lacks),
+            cautions=tuple(f"{part.of.folder}: {text}" for part in parts for text in part.cautions),
+            hash=manifest_hash(rows),
+            cut_as=parts[0].folder,
+        )
 
     def _made(self, of: DataSet, splits: tuple[str, ...]) -> Selection:
         folder = self.root / of.folder
@@ -203,16 +228,21 @@ def write_selection(selection: Selection, out: Path) -> Path:
             link.symlink_to(selection.folder.resolve(), target_is_directory=True)
     except OSError as error:
         raise DataError(f"{link}: cannot link to {selection.folder} ({error})") from error
-    options = selection.folder / "prepare.json"  # how the crops were cut: it goes into the model card
+    options = (selection.cut_as or selection.folder) / "prepare.json"  # how crops were cut, for the card
     if options.is_file():
         shutil.copyfile(options, folder / options.name)
     if not (folder / MANIFEST_NAME).is_file():
-        rows = selection.rows.assign(path=f"{LINK}/" + selection.rows["path"])
-        if MASK in rows:
-            masks = rows[MASK].fillna("")
-            rows[MASK] = masks.where(masks == "", f"{LINK}/" + masks)
-        write_manifest(folder, rows, protocol=selection.protocol)
+        write_manifest(folder, _below(selection.rows, LINK), protocol=selection.protocol)
     return folder
+
+
+def _below(rows: pd.DataFrame, folder: str) -> pd.DataFrame:
+    """Rows whose crops and masks lie in a folder of the folder that they are said of."""
+    rows = rows.assign(path=f"{folder}/" + rows["path"])
+    if MASK in rows:
+        masks = rows[MASK].fillna("")
+        rows[MASK] = masks.where(masks == "", f"{folder}/" + masks)
+    return rows
 
 
 def slug(name: str) -> str:

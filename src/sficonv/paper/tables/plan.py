@@ -1,10 +1,9 @@
-"""What has to be trained and tested for a table, what is missing for it, and how long it may take."""
+"""What has to be trained and tested for a table, and what is missing for it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from sficonv.models import create_model
-from sficonv.models.losses import training_losses
+from sficonv.datasets.clips import tracks_of
+from sficonv.models import ModelConfig, create_model
+from sficonv.models.registry import has_pretrained
+from sficonv.nn import complexity
 from sficonv.paper.tables.budget import PAPER_SEEDS, Budget
 from sficonv.paper.tables.data import Prepared, Selection, slug
 from sficonv.paper.tables.recipe import Column, PaperTable, Row
@@ -33,6 +34,23 @@ _CROPS = (
 
 
 @dataclass(frozen=True)
+class Network:
+    """What a network takes and costs.
+
+    Args:
+        image_size: Side of its input in pixels.
+        frames: Images of an item: crops have one, clips more.
+        macs: Multiply-accumulates for one image.
+        own_size: Whether it cannot take the size that was asked for and keeps its own.
+    """
+
+    image_size: int
+    frames: int
+    macs: int
+    own_size: bool
+
+
+@dataclass(frozen=True)
 class Training:
     """One network trained on one data set; tested on all the data sets of the columns that share it.
 
@@ -40,15 +58,15 @@ class Training:
         row: The network.
         data: The crops to train and validate on.
         tests: The columns it serves, and their crops.
-        budget: What it is given; the image size is filled in.
-        own_size: Whether the network cannot take the size that was asked for and keeps its own.
+        budget: What it is given; the image size, and what this network does otherwise, are filled in.
+        network: What the network takes and costs.
     """
 
     row: Row
     data: Selection
     tests: tuple[tuple[Column, Selection], ...]
     budget: Budget
-    own_size: bool = False
+    network: Network
 
     @property
     def folder(self) -> str:
@@ -65,8 +83,12 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Batches of one training."""
-        return self.budget.steps(int((self.data.rows["split"] == "train").sum()))
+        """Batches of one training: enough to draw each crop, track or (for pairs) real face once an epoch."""
+        rows = self.data.rows[self.data.rows["split"] == "train"]
+        if self.network.frames > 1:
+            return self.budget.steps(len(tracks_of(rows)))
+        pairs = bool(self.budget.recipe.self_blend)
+        return self.budget.steps(2 * int((rows["label"] == 0).sum()) if pairs else len(rows))
 
 
 @dataclass(frozen=True)
@@ -125,7 +147,7 @@ class Plan:
             used[f"{t.data.of.name}: {t.data.count('train')}; {t.data.count('val')}"] = None
             used |= {f"{data.of.name}: {data.count('test')}": None for _, data in t.tests}
             tests = ", ".join(data.of.name for _, data in t.tests)
-            size = f"{t.budget.recipe.image_size}{' (its own)' if t.own_size else ''}"
+            size = f"{t.budget.recipe.image_size}{' (its own)' if t.network.own_size else ''}"
             time = _duration(self.seconds[t.folder]) if t.folder in self.seconds else ""
             shown.add_row(t.row.key, t.data.of.name, tests, size, str(t.steps), time)
         every = [(t.folder, seed) for t in self.trainings for seed in self.seeds]
@@ -139,8 +161,9 @@ class Plan:
         if self.seconds:
             lines.append(
                 f"the others take about {_duration(sum(self.seconds[folder] for folder in left))} on this "
-                "machine as it is now: an estimate from a few training steps of each network on a few "
-                "images, where a test counts as a third of a step; reading crops comes on top"
+                "machine as it is now: a rough figure, from the operations of each network and the time that "
+                "one small network takes. Networks of many thin layers, and those whose loss runs them "
+                "several times (DCL, LTW, MADD), take longer; reading crops comes on top"
             )
         parts = [Text(line) for line in (*lines, *self.statements)]
         parts += [Text(f"MISSING: {problem}", style="bold red") for problem in self.problems]
@@ -215,12 +238,13 @@ def make_plan(
         pair = (data.of.name, test.of.name)
         if pair not in leaks:
             leaks[pair] = [finding.text for finding in find_leaks(_together(data, test)) if finding.serious]
-    sizes = {key: _image_size(rows[key], budget.recipe.image_size) for key, _ in tests}
+    networks = {key: _network(rows[key], budget.recipe.image_size) for key, _ in tests}
     trainings = []
     for (row_key, data_name), served in tests.items():
-        size, own = sizes[row_key]
-        sized = replace(budget, recipe=Recipe.named(budget.recipe, image_size=size))
-        trainings.append(Training(rows[row_key], used["train", data_name], tuple(served), sized, own))
+        row, network = rows[row_key], networks[row_key]
+        recipe = Recipe.named(budget.recipe, image_size=network.image_size, **row.recipe)
+        sized = replace(budget, recipe=recipe, pretrained=budget.pretrained and has_pretrained(row.model))
+        trainings.append(Training(row, used["train", data_name], tuple(served), sized, network))
     lacks = _grouped((f"{s.of.folder}: {lack}", s.of.name) for s in seen.values() for lack in s.lacks)
     leaked = _grouped((text, f"{a} to {b}") for (a, b), texts in leaks.items() for text in texts)
     cautions = _grouped((text, s.of.name) for s in used.values() for text in s.cautions)
@@ -275,10 +299,20 @@ def _statements(
     if departures:
         found.append(f"Unlike the paper: {'; '.join(departures)}.")
     for training in trainings:
-        own = training.budget.recipe.image_size
+        recipe = training.budget.recipe
+        own = recipe.image_size
+        changed = [
+            f"{name} {value:g}"
+            for name, value in training.row.recipe.items()
+            if value != getattr(budget.recipe, name)
+        ]
+        if changed:
+            found.append(f"{training.row.network} is trained with {', '.join(changed)}.")
+        if training.budget.pretrained != budget.pretrained:
+            found.append(f"There are no ImageNet weights of {training.row.network}: it starts from scratch.")
         if budget.recipe.image_size is None and own != PAPER_SIZE:
             found.append(f"{training.row.network} is given its own {own} px (the paper: {PAPER_SIZE} px).")
-        if training.own_size:
+        if training.network.own_size:
             found.append(
                 f"{training.row.network} does not take {budget.recipe.image_size} px and is given its own "
                 f"{training.budget.recipe.image_size} px."
@@ -286,64 +320,19 @@ def _statements(
     return list(dict.fromkeys([*found, _CROPS, *table.remarks]))
 
 
-def _image_size(row: Row, wanted: int | None) -> tuple[int, bool]:
-    """The size to train at, and whether it is the network's own because it cannot take the wanted one."""
+def _network(row: Row, wanted: int | None) -> Network:
+    """A network at the wanted size, or at its own where it cannot take that; nothing is run for real."""
     for size in dict.fromkeys((wanted, None)):
         try:
             with torch.device("meta"):
                 model = create_model(row.model, image_size=size, **row.options)
-                side: int = model.config.image_size  # type: ignore[union-attr, assignment]
-                model.eval()(torch.zeros(1, 3, side, side))
+            config: ModelConfig = model.config  # type: ignore[assignment]
+            side = config.image_size
+            return Network(side, config.frames, complexity(model, side).macs, size != wanted)
         except (ValueError, RuntimeError):
             if size is None:
                 raise
-            continue
-        return side, size is None and wanted is not None
     raise AssertionError("a network takes its own size")
-
-
-def estimate(plan: Plan, device: str) -> Plan:
-    """The plan with the time of each training, measured on a few images.
-
-    Args:
-        plan: The plan.
-        device: `"cpu"`, `"cuda"`, ...
-    """
-    per_image: dict[tuple[str, int], float] = {}
-    seconds = {}
-    for training in plan.trainings:
-        if all((training.folder, seed) in plan.finished for seed in plan.seeds):
-            continue
-        recipe = training.budget.recipe
-        size: int = recipe.image_size  # type: ignore[assignment]
-        key = (training.row.key, size)
-        if key not in per_image:
-            few = recipe.batch_size if device != "cpu" else min(4, recipe.batch_size)
-            per_image[key] = _step_seconds(training.row, size, few, device) / few
-        judged = recipe.epochs * int((training.data.rows["split"] == "val").sum())
-        judged += sum(len(test.rows) for _, test in training.tests)
-        seconds[training.folder] = per_image[key] * (training.steps * recipe.batch_size + judged / 3)
-    return replace(plan, seconds=seconds)
-
-
-def _step_seconds(row: Row, size: int, images: int, device: str) -> float:
-    """The faster of two training steps, after one to warm up."""
-    model = create_model(row.model, image_size=size, **row.options).to(device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    frames: int = model.config.frames  # type: ignore[union-attr, assignment]
-    clips = (frames,) if frames > 1 else ()
-    x = torch.randn(images, *clips, 3, size, size, device=device)
-    labels = torch.arange(images, device=device) % 2
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        optimizer.zero_grad()
-        torch.stack(list(training_losses(model, x, labels).values())).sum().backward()
-        optimizer.step()
-        if device != "cpu":
-            torch.accelerator.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
@@ -19,10 +19,11 @@ class DataSet:
 
     Args:
         name: As the tables call it.
-        folder: Name of the prepared folder.
+        folder: Name of the prepared folder; of several parts, their names.
         compression: The only one used; "" for all.
         methods: The manipulations used; empty for all.
         tested_only: Never trained on.
+        parts: The data sets that this one is put together from; each is split by itself.
     """
 
     name: str
@@ -30,6 +31,7 @@ class DataSet:
     compression: str = ""
     methods: tuple[str, ...] = ()
     tested_only: bool = False
+    parts: tuple[DataSet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Row:
         paper: For each column that is in the paper, AUC and BACC in percent as printed; `None` where it
             prints none.
         reported: Where the paper took its figures from; "" for those that it measured.
+        recipe: What its training does otherwise than the others', by the names of `Recipe`.
     """
 
     network: str
@@ -68,6 +71,7 @@ class Row:
     options: dict[str, Any]
     paper: dict[str, tuple[float | None, float | None]]
     reported: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -143,11 +147,14 @@ def load_table(name: str) -> PaperTable:
 @cache
 def data_sets() -> dict[str, DataSet]:
     """The data sets of the tables by name."""
-    entries = _read("sets.yaml").items()
-    return {
-        name: DataSet(name, **{**entry, "methods": tuple(entry.get("methods", ()))})
-        for name, entry in entries
-    }
+    found: dict[str, DataSet] = {}
+    for name, entry in _read("sets.yaml").items():
+        if "parts" in entry:
+            parts = tuple(found[part] for part in entry["parts"])
+            found[name] = DataSet(name, " and ".join(part.folder for part in parts), parts=parts)
+        else:
+            found[name] = DataSet(name, **{**entry, "methods": tuple(entry.get("methods", ()))})
+    return found
 
 
 def _matches(row: Row, column: Column, pattern: str) -> bool:
@@ -174,4 +181,5 @@ def _row(entry: dict[str, Any], columns: tuple[Column, ...]) -> Row:
             f"row {entry['network']}: {len(entry['paper'])} pairs of figures, not {len(printed)}"
         )
     paper = {key: (auc, bacc) for key, (auc, bacc) in zip(printed, entry["paper"], strict=True)}
-    return Row(entry["network"], entry["model"], entry.get("options", {}), paper, entry.get("reported", ""))
+    more = {name: entry[name] for name in ("reported", "recipe") if name in entry}
+    return Row(entry["network"], entry["model"], entry.get("options", {}), paper, **more)

@@ -10,9 +10,10 @@ from typing import Any
 from sficonv.errors import DataError, SficonvError
 from sficonv.paper.tables.complexity import complexity_table
 from sficonv.paper.tables.data import Prepared
+from sficonv.paper.tables.duration import estimate
 from sficonv.paper.tables.figures import Cell, State
 from sficonv.paper.tables.options import ReproduceOptions
-from sficonv.paper.tables.plan import Plan, estimate, make_plan
+from sficonv.paper.tables.plan import Plan, make_plan
 from sficonv.paper.tables.recipe import TABLE_NAMES, load_table
 from sficonv.paper.tables.result import TableResult
 from sficonv.paper.tables.run import device_of, is_trained, run_training
