@@ -36,7 +36,8 @@ from sficonv.deploy.export import export
 from sficonv.detect.classifiers import ExportedClassifier
 from sficonv.detect.demo import pan
 from sficonv.detect.detector import Detector
-from sficonv.detect.reading import face_finder
+from sficonv.detect.options import ScanOptions
+from sficonv.detect.reading import FaceFinder
 from sficonv.detect.scan import iter_scan
 from sficonv.faces.face import resize
 from sficonv.media.video import iter_frames
@@ -122,7 +123,8 @@ def decode_everything(clip: Path) -> int:
 
 def stages(clip: Path, detector: Detector) -> dict[str, Spent]:
     """The same work as a scan, stopped after each step."""
-    find = face_finder(margin=detector.crop_margin, size=detector.crop_size)
+    finder = FaceFinder(margin=detector.crop_margin, size=detector.crop_size, smallest=ScanOptions().min_face)
+    find = finder.begin(still=False)
     total = dict.fromkeys(STAGES, Spent(0, 0))
     crops: list[np.ndarray] = []
 

@@ -4,7 +4,8 @@
 
 `--clients` upload good and bad files at the same time for `--seconds`, of which `--stalled` begin uploads and
 send nothing more; then `--mutants` damaged images and videos are sent. Counted are answers by status, jobs
-that were accepted but never ended, and the memory of the service with all its processes.
+that were accepted but never ended, and the memory of the service with all its processes. At last the service
+gets SIGTERM while `--stalled` uploads stall, and another one `kill -9` with `--killed` uploads under way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import io
 import json
 import os
 import platform
-import re
 import socket
 import subprocess
 import sys
@@ -32,6 +32,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from sficonv.detect.demo import write_video
+from watch import memory
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "service.md"
 MARKS = ("<!-- load: written by benchmarks/service_load.py -->", "<!-- end of load -->")
@@ -98,24 +99,6 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         except httpx.TransportError:
             time.sleep(0.5)
     raise SystemExit("the service did not start")
-
-
-def memory(pid: int) -> float:
-    """Proportional share of memory of a process and all below it, in MB."""
-    total = 0.0
-    waiting = [pid]
-    while waiting:
-        process = waiting.pop()
-        try:
-            found = re.search(
-                r"^Pss:\s+(\d+)", Path(f"/proc/{process}/smaps_rollup").read_text(), re.MULTILINE
-            )
-            total += int(found[1]) / 1024 if found else 0.0
-            for thread in Path(f"/proc/{process}/task").iterdir():
-                waiting += map(int, (thread / "children").read_text().split())
-        except OSError:  # it has ended
-            continue
-    return total
 
 
 def stall(url: str) -> int | None:
@@ -216,8 +199,28 @@ def end(process: subprocess.Popen[bytes], url: str, stalled: int) -> float:
         return time.monotonic() - begun
 
 
+def left_by_a_kill(folder: Path, uploads: int) -> tuple[int, int]:
+    """Uploads on the disk when a service is killed in the middle of them, and after its restart."""
+    arrived = folder / "uploads"
+    process, url = start(folder)
+    with ThreadPoolExecutor(uploads) as pool:
+        for _ in range(uploads):
+            pool.submit(stall, url)
+        until = time.monotonic() + 15  # less than what a stalled upload is given
+        while len(list(arrived.iterdir())) < uploads and time.monotonic() < until:
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+        under_way = len(list(arrived.iterdir()))
+    process, _ = start(folder)
+    left = len(list(arrived.iterdir()))
+    process.terminate()
+    process.wait(120)
+    return under_way, left
+
+
 def main() -> None:
-    """Run both and write the document."""
+    """Run all and write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -225,6 +228,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--stalled", type=int, default=8, help="clients that stall")
     parser.add_argument("--mutants", type=int, default=500)
+    parser.add_argument("--killed", type=int, default=40, help="uploads under way at the kill")
     parser.add_argument("--note", default="", help="a sentence on the machine, printed above the table")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -252,6 +256,7 @@ def main() -> None:
             stop.set()
             watcher.join()
             ending = end(process, url, given.stalled)
+        under_way, left = left_by_a_kill(Path(scratch) / "killed", given.killed)
     rows = [
         ("clients at the same time", given.clients),
         ("of which stall in the middle of an upload", given.stalled),
@@ -270,6 +275,7 @@ def main() -> None:
         ("jobs of them accepted / lost", f"{len(fuzzed.jobs)} / {lost_mutants}"),
         ("the service still answers", "yes" if alive else "NO"),
         ("from SIGTERM, with as many stalled uploads, to its end", f"{ending:.1f} s"),
+        ("uploads under way at a `kill -9` / left after the restart", f"{under_way} / {left}"),
     ]  # fmt: skip
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     when = time.strftime("%Y-%m-%d", time.gmtime())

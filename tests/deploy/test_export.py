@@ -233,3 +233,14 @@ def test_the_shipped_detector_on_real_crops(shared, tmp_path):
     result = export(out=tmp_path / "detector.onnx")
     detector = Detector.from_pretrained(device="cpu")
     assert np.abs(open_exported(result.path)(crops) - detector.scores(list(crops))).max() < 1e-4
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file_and_leaves_nothing(make_weights, tiny_disk):
+    weights = make_weights("sfic_mobilenetv1", image_size=64)
+    with pytest.raises(
+        (OSError, SficonvError),
+        match=r"(?s)No space left on device.*detector\.onnx|"
+        r"detector\.onnx.*No space left on device",
+    ):
+        export(weights, out=tiny_disk / "detector.onnx")
+    assert not list(tiny_disk.iterdir())

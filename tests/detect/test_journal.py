@@ -1,10 +1,13 @@
 """A scan that is stopped keeps what it has judged, and the same command goes on where it stopped."""
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -144,29 +147,93 @@ def test_an_interrupted_parquet_scan_can_be_read_and_goes_on(
     assert {path.name for path in tmp_path.iterdir()} == {"crops", "a.parquet"}
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_command_goes_on_where_it_stopped(tmp_path, blow):
+def test_a_full_disk_stops_a_scan_that_names_the_file_and_then_goes_on(
+    detector, striped, tmp_path, tiny_disk
+):
+    detector.batch_size = 1
+    crops, table, filler = tmp_path / "crops", tiny_disk / "a.csv", tiny_disk / "filler"
+    crops.mkdir()
+    for i in range(40):
+        Image.fromarray(striped(20 + 5 * i)).save(crops / f"{i:02}.png")
+    whole = scan(crops, detector=detector, crops=True)
+    judged = []
+    for pages in (0, 1, 2):
+        filler.write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 4096 * pages))
+        before = len(detector.torch.model.batches)
+        with pytest.raises(OSError, match=r"No space left on device: .*a\.csv"):
+            scan(crops, detector=detector, crops=True, csv=table)
+        filler.unlink()
+        judged.append(len(detector.torch.model.batches) - before)
+    assert judged[0] == 0 < sum(judged)
+    assert {path.name for path in tiny_disk.iterdir()} == {"a.csv", "a.csv.part"}
+    before = len(detector.torch.model.batches)
+    assert scan(crops, detector=detector, crops=True, csv=table) == whole
+    assert 40 - sum(judged) <= len(detector.torch.model.batches) - before < 40
+    assert len(pd.read_csv(table)) == 40
+    assert list(tiny_disk.iterdir()) == [table]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Weights, and 300 small crops."""
+    folder = tmp_path_factory.mktemp("many")
     torch.manual_seed(0)
-    weights = save_weights(tmp_path / "w", create_model("sfic_mobilenetv1", image_size=64))
+    weights = save_weights(folder / "w", create_model("sfic_mobilenetv1", image_size=64))
     rng = np.random.default_rng(0)
-    (tmp_path / "crops").mkdir()
+    (folder / "crops").mkdir()
     for i in range(300):
         crop = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(crop).save(tmp_path / "crops" / f"{i:03}.png")
+        Image.fromarray(crop).save(folder / "crops" / f"{i:03}.png")
+    return weights, folder / "crops"
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize(
+    ("blow", "workers"),
+    [(signal.SIGKILL, 1), (signal.SIGTERM, 1), (signal.SIGKILL, 2), (signal.SIGTERM, 2), (signal.SIGINT, 2)],
+)
+def test_a_command_killed_at_a_random_moment_goes_on_where_it_stopped(
+    many, tmp_path, interruptible, blow, workers
+):
+    weights, crops = many
     table = tmp_path / "scan.csv"
-    command = ["-m", "sficonv", "scan", tmp_path / "crops", "--crops", "--batch-size", 1]
+    command = ["-m", "sficonv", "scan", crops, "--crops", "--batch-size", 1, "--workers", workers]
     command += ["--weights", weights, "--csv", table]
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"seed of the moment: {seed}")  # shown by pytest where the test fails
+    enough = random.Random(seed).randint(5, 60)
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [sys.executable, *map(str, command)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=interruptible,
     )
-    while process.poll() is None and (not table.exists() or table.read_text().count("\n") < 5):
+    part = tmp_path / "scan.csv.part"
+    while process.poll() is None and (not part.exists() or part.read_text().count("\n") < enough):
         time.sleep(0.01)
-    process.send_signal(blow)
-    process.wait()
-    rows = table.read_text().count("\n") - 1
-    assert 4 <= rows < 300
-    results = scan(tmp_path / "crops", detector=weights, crops=True, csv=table, report=None)
+    (process.send_signal if blow != signal.SIGINT else partial(os.killpg, process.pid))(blow)
+    _, err = process.communicate(timeout=60)
+    until = time.monotonic() + 120
+    while alive(process.pid) and time.monotonic() < until:  # its workers end with it
+        time.sleep(0.05)
+    assert not alive(process.pid)
+    assert "Traceback" not in err
+    assert table.read_text().count("\n") <= part.read_text().count("\n") < 301
+    results = scan(crops, detector=weights, crops=True, csv=table)
     kept = pd.read_csv(table)
     assert list(kept["path"]) == [str(r.path) for r in results]
     assert len(kept) == 300
     np.testing.assert_allclose(kept["p_fake"], [r.p_fake for r in results], atol=1e-4)
+    whole = scan(crops, detector=weights, crops=True)
+    assert [r.verdict for r in results] == [r.verdict for r in whole]
+    np.testing.assert_allclose([r.p_fake for r in results], [r.p_fake for r in whole], atol=1e-6)

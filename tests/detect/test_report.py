@@ -199,3 +199,11 @@ def test_the_overview_sorts_and_filters_in_a_browser(detector, tmp_path, browser
     assert page.locator("#shown").inner_text() == "1 of 3 files shown"
     assert not errors
     page.close()
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_report(detector, media, tiny_disk):
+    (tiny_disk / "filler").write_bytes(bytes(65536))
+    found = detector.iter_scan(media / "face.jpg", evidence=True)
+    with pytest.raises(OSError, match=r"No space left on device: .*report\.html"):
+        write_report(found, tiny_disk / "report.html", detector)
+    assert [path.name for path in tiny_disk.iterdir()] == ["filler"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,17 @@ def test_no_difference_is_said():
     same = compare(a, a, bootstrap=50).video
     assert tuple(same.difference) == (0, 0, 0)
     assert same.p_value == 1
+
+
+def test_leaks_that_an_evaluation_warned_of_are_said_again(tmp_path):
+    a, b = two_tables()
+    leak = "in this folder 3 near duplicates are in more than one split"
+    results = [replace(judge(table, bootstrap=0), warnings=[leak]) for table in (a, b)]
+    for sides in (
+        results,
+        [result.save(tmp_path / name) for name, result in zip("ab", results, strict=True)],
+    ):
+        assert compare(*sides, bootstrap=0).warnings == [f"A: {leak}", f"B: {leak}"]
 
 
 def test_order_and_rows_of_one_side_only_do_not_matter():

@@ -167,7 +167,9 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_killed_three_times_is_as_if_undisturbed(ffpp: Path, tmp_path: Path) -> None:
+def test_killed_three_times_on_another_disk_is_as_if_undisturbed(
+    ffpp: Path, tmp_path: Path, other_disk: Path
+) -> None:
     source = tmp_path / "source"
     (source / "real").mkdir(parents=True)
     (source / "fake").mkdir()
@@ -176,7 +178,7 @@ def test_killed_three_times_is_as_if_undisturbed(ffpp: Path, tmp_path: Path) -> 
             label = "real" if "original" in path.as_posix() else "fake"
             (source / label / f"{i}_{path.name}").symlink_to(path)
     (source / "real/broken.mp4").write_bytes(b"no video")
-    script, killed, undisturbed = tmp_path / "run.py", tmp_path / "killed", tmp_path / "undisturbed"
+    script, killed, undisturbed = tmp_path / "run.py", other_disk / "killed", tmp_path / "undisturbed"
     script.write_text(RUN)
     command = [sys.executable, str(script), str(source)]
     subprocess.run([*command, str(undisturbed)], check=True, timeout=240)

@@ -9,9 +9,8 @@ import runpy
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -194,16 +193,6 @@ def test_another_number_of_readers_of_shards_is_refused(
     train(shards, model=tiny, recipe=plan, workers=0, **where)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"started by 1 device\(s\), not by 1 device\(s\) with workers=1"):
         train(shards, model=tiny, recipe=plan, workers=1, **where)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def other_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than the temporary folder."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system")
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
 
 
 def test_killed_while_a_checkpoint_is_written_to_another_disk(

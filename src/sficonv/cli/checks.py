@@ -15,7 +15,7 @@ from sficonv.cli.verbs import Verb
 from sficonv.errors import MediaError, SficonvError, WeightsError
 
 EXTRAS = {
-    "serve": ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "pebble"),
+    "serve": ("fastapi", "fastapi_offline", "uvicorn", "python_multipart"),
     "ray": ("ray",),
     "dlib": ("dlib", "face_recognition_models"),
     "tensorboard": ("tensorboard",),

@@ -60,6 +60,7 @@ class TorchClassifier:
             crops wait for the compiler, which takes a minute or more.
         fold: On a CPU, judge by a copy that is folded (`sficonv.fold`) and lies in memory as convolutions
             read it fastest: the same scores to float error in less time.
+        threads: Processor threads for one batch, from now on in the whole process; `None` leaves them.
 
     Raises:
         ValueError: If `device` cannot be had.
@@ -75,9 +76,14 @@ class TorchClassifier:
         mirror: bool = True,
         compile: bool = False,
         fold: bool = False,
+        threads: int | None = None,
     ) -> None:
+        import torch
+
         from sficonv.models.inference import asks_for_mirror
 
+        if threads:
+            torch.set_num_threads(threads)
         self.device = _device(device)
         self.model = model.to(self.device).eval()
         self.card = card
@@ -149,6 +155,7 @@ class ExportedClassifier:
         path: An `.onnx` file, or OpenVINO's `.xml` file.
         device: `None` or `"cpu"`.
         mirror: `False` refuses a file that averages over the mirror image: it cannot leave that out.
+        threads: Processor threads for one batch; `None` takes all processors.
 
     Raises:
         ValueError: If another device is asked for, or the file's views cannot be had otherwise.
@@ -158,10 +165,12 @@ class ExportedClassifier:
 
     largest_batch: int | None = CPU_BATCH
 
-    def __init__(self, path: Path, *, device: str | None = None, mirror: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, device: str | None = None, mirror: bool = True, threads: int | None = None
+    ) -> None:
         if device not in (None, "cpu"):
             raise ValueError(f"{path}: an exported detector runs on the CPU, not on device {device!r}")
-        self.exported: ExportedModel = open_exported(path)
+        self.exported: ExportedModel = open_exported(path, threads=threads)
         if self.exported.mirrored and not mirror:
             raise ValueError(
                 f"{path}: averages over the mirror image inside the file; export it again with --no-mirror"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def scan_on_ray(
     *,
     address: str | None = None,
     **loading: Any,
-) -> Iterator[ScanResult]:
+) -> Generator[ScanResult, None, None]:
     """`Detector.iter_scan` on a Ray cluster; results come in the order in which they are finished.
 
     Every machine needs sficonv and must see the files under the same paths. A file that kills its worker

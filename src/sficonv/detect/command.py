@@ -28,6 +28,7 @@ def scan_command(
     parquet: str | Path | None = None,
     engine: Engine = "local",
     address: str | None = None,
+    workers: int | None = None,
 ) -> list[ScanResult] | ScanSummary:
     """Judge whether the faces in images and videos look forged.
 
@@ -56,6 +57,8 @@ def scan_command(
             files. A scan that is killed can be continued, as with csv.
         engine: "local", or "ray" to spread the files over a Ray cluster (needs parquet).
         address: Address of the Ray cluster; by default one on this machine.
+        workers: Processes that scan, each with a detector of its own. By default one, and one per processor
+            (at most 8) where there are many files and no GPU: from 40 files for each process on.
 
     Returns:
         One result per file, in the order of the input; with `parquet` the counts.
@@ -72,8 +75,12 @@ def scan_command(
             raise ValueError("parquet is for any number of files: report and annotate do not go with it")
         if csv is not None:
             raise ValueError("csv and parquet are two ways to write the same: give one of them")
-        return scan_to_parquet(paths, parquet, options, engine=engine, address=address, **loading)
+        if engine == "ray" and workers is not None:
+            raise ValueError("workers is for the engine local: Ray takes the processors of its cluster")
+        how: dict[str, Any] = {"engine": engine, "address": address, "workers": workers}
+        return scan_to_parquet(paths, parquet, options, **how, **loading)
     if engine != "local" or address is not None:
         raise ValueError("engine and address are for scans of many files: name the output with parquet")
     load = partial(Detector, **loading)
-    return scan_with(load, paths, options, report=report, csv=csv, annotate=annotate)
+    written = {"report": report, "csv": csv, "annotate": annotate}
+    return scan_with(load, paths, options, **written, workers=workers)

@@ -45,6 +45,8 @@ class Detector:
             compiler, a minute or more.
         mirror: Average over the mirror image where the card asks for it; `False` never does, which takes
             half the time and is not what the card's figures were measured with.
+        threads: Processor threads for one batch; by default all processors. PyTorch keeps to it in the whole
+            process.
 
     Raises:
         ValueError: If `batch_size` is not positive or `device` cannot be had.
@@ -70,20 +72,22 @@ class Detector:
         batch_size: int = 32,
         mirror: bool = True,
         compile: bool = False,
+        threads: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
         self.weights: Path | None = None
+        self._asked = {"device": device, "mirror": mirror, "compile": compile}
         self.classifier: FaceClassifier
         if not isinstance(weights, str | Path):
             self.classifier = TorchClassifier(
-                weights, card or {}, device=device, mirror=mirror, compile=compile
+                weights, card or {}, device=device, mirror=mirror, compile=compile, threads=threads
             )
         elif card is not None:
             raise ValueError("a card is given with a model in memory; a weights file has its own")
         else:
-            self.weights, self.classifier = _load(weights, device, mirror, compile)
+            self.weights, self.classifier = _load(weights, device, mirror, compile, threads)
         self.card = self.classifier.card
         self.calibration = read_calibration(check_card(self.card))
         self.crop_margin, self.crop_size = crop_of(self.card)
@@ -113,6 +117,24 @@ class Detector:
             "weights_sha256": sha256_of(self.weights) if self.weights else None,
             "views": self.classifier.views,
         }
+
+    def loading(self) -> dict[str, Any]:
+        """The arguments that load the same detector again, in another process.
+
+        Raises:
+            ValueError: If it was made of a model in memory.
+        """
+        if self.weights is None:
+            raise ValueError(
+                "a model in memory cannot be loaded by other processes: save it with save_weights and give "
+                "the file, or use workers=1"
+            )
+        return {"weights": str(self.weights), "batch_size": self.batch_size, **self._asked}
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether something else than the processor judges the faces."""
+        return isinstance(self.classifier, TorchClassifier) and self.classifier.device.type != "cpu"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -277,15 +299,17 @@ class Detector:
 
 
 def _load(
-    weights: str | Path, device: str | None, mirror: bool, compile: bool
+    weights: str | Path, device: str | None, mirror: bool, compile: bool, threads: int | None
 ) -> tuple[Path, FaceClassifier]:
     if Path(weights).suffix in (".onnx", ".xml"):
         path = Path(weights)
         if compile:
             raise ValueError(f"{path}: an exported detector is compiled by its runtime, not by torch.compile")
-        return path, ExportedClassifier(path, device=device, mirror=mirror)
+        return path, ExportedClassifier(path, device=device, mirror=mirror, threads=threads)
     from sficonv.models.checkpoint import load_weights, resolve_weights
 
     path = resolve_weights(weights)
     model, card = load_weights(path)
-    return path, TorchClassifier(model, card, device=device, mirror=mirror, compile=compile, fold=True)
+    return path, TorchClassifier(
+        model, card, device=device, mirror=mirror, compile=compile, fold=True, threads=threads
+    )

@@ -34,19 +34,18 @@ def sources_of(given: Sources) -> Iterator[SourceFile]:
         >>> [source.path.name for source in sources_of(np.zeros((2, 8, 8, 3), np.uint8))]
         ['image-0', 'image-1']
     """
-    files: list[str | Path] = []
+    seen: set[Path] = set()
     number = 0
     for each in given if isinstance(given, list | tuple) else [given]:
         if isinstance(each, str | Path):
-            files.append(each)  # together, so that a file that is named twice is judged once
+            new = [file for file in find_files(each) if file.path not in seen]  # named twice, judged once
+            seen.update(file.path for file in new)
+            yield from new
             continue
-        yield from find_files(files)
-        files = []
         for image in images_of(each):
             name = "image" if is_one(given) else f"image-{number}"
             number += 1
             yield SourceFile(Path(name), kind="image", image=image)
-    yield from find_files(files)
 
 
 def is_one(given: Sources) -> bool:

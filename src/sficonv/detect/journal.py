@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -46,14 +47,19 @@ class Journal:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise SficonvError(f"{self.out}: another scan is writing this file") from error
-        self._keep_what_holds()
-        self._file = self.path.open("a", encoding="utf-8")
+        try:
+            self._keep_what_holds()
+            self._file = self.path.open("a", encoding="utf-8")
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk refused, and was reported
+            self._file.close()
         if kind is None or not self._found:
             self.path.unlink()
         else:
@@ -61,6 +67,9 @@ class Journal:
                 f"{self.out}: stopped after {self._found} files; the same command goes on from there",
                 file=sys.stderr,
             )
+        self._release()
+
+    def _release(self) -> None:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,9 @@ from sficonv.detect.cluster import scan_on_ray
 from sficonv.detect.detector import Detector
 from sficonv.detect.journal import Journal
 from sficonv.detect.options import ScanOptions
+from sficonv.detect.processes import judge_files
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.results import ScanResult
-from sficonv.detect.scanning import scan_files
 from sficonv.detect.tables import reserved, without_own
 from sficonv.files import atomic_file
 
@@ -63,6 +64,7 @@ def scan_to_parquet(
     *,
     engine: Engine = "local",
     address: str | None = None,
+    workers: int | None = 1,
     **loading: Any,
 ) -> ScanSummary:
     """Scan files and write one row per file; nothing is held in memory.
@@ -78,6 +80,8 @@ def scan_to_parquet(
         out: The Parquet file to write.
         engine: `"local"`, or `"ray"`: spread over a Ray cluster (`pip install 'sficonv[ray]'`).
         address: Of the cluster; by default the one the environment names, else a new one on this machine.
+        workers: Processes of the local engine, as for `scan`; with more than one, rows stand in the order in
+            which the files were finished, as with Ray.
         options: What of the files is looked at.
         **loading: The detector, as for `Detector`: `weights`, `device`, `batch_size`, `mirror`.
 
@@ -105,12 +109,13 @@ def scan_to_parquet(
         with Journal(out, made_by | {"options": asdict(options)}) as journal:
             files = journal.left(without_own(find_files(paths), out))
             if detector:
-                found = scan_files(files, detector, options)
+                found = judge_files(files, detector, options, workers=workers)
             else:
                 found = scan_on_ray(files, options, address=address, **loading)
             try:
-                for _ in journal.record(found):
-                    pass
+                with closing(found):
+                    for _ in journal.record(found):
+                        pass
             finally:  # also of an interrupted scan: what is there can be read
                 _write(_counted(journal.results(), summary), out)
     return summary

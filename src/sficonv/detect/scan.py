@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -16,12 +17,12 @@ from sficonv.detect.inputs import Sources, sources_of
 from sficonv.detect.journal import Journal
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.pictures import Pictures, draw
+from sficonv.detect.processes import judge_files
 from sficonv.detect.progress import file_progress
 from sficonv.detect.reading import OnProgress, SourceFile
 from sficonv.detect.report import write_report
 from sficonv.detect.results import ScanResult, ScanResults
-from sficonv.detect.scanning import scan_files
-from sficonv.detect.tables import append_csv, reserved, without_own, write_csv
+from sficonv.detect.tables import append_csv, reserved, without_own
 
 
 def scan(
@@ -32,6 +33,7 @@ def scan(
     report: str | Path | None = None,
     csv: str | Path | None = None,
     annotate: str | Path | None = None,
+    workers: int | None = 1,
     **changes: Any,
 ) -> ScanResults:
     """Judge whether the faces in images and videos look forged.
@@ -57,6 +59,9 @@ def scan(
             the same call continues it (by the file `<csv>.part`, which goes once all is done).
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
+        workers: Processes that scan; `None` chooses by the number of files and of processors. With more than
+            one the detector must come from a file, and the call in a script must stand below
+            `if __name__ == "__main__":`.
         **changes: Single fields of `options`, such as `every=1.0`.
 
     Returns:
@@ -76,7 +81,8 @@ def scan(
     """
     options = replace(options or ScanOptions(), **changes)
     load = partial(_loaded, detector)
-    return scan_with(load, sources, options, report=report, csv=csv, annotate=annotate)
+    written = {"report": report, "csv": csv, "annotate": annotate}
+    return scan_with(load, sources, options, **written, workers=workers)
 
 
 def scan_with(
@@ -87,12 +93,13 @@ def scan_with(
     report: str | Path | None = None,
     csv: str | Path | None = None,
     annotate: str | Path | None = None,
+    workers: int | None = 1,
 ) -> ScanResults:
     """`scan` by a detector that is loaded once it is known that the outcome can be written.
 
     Args:
         load: Gives the detector.
-        sources, options, report, csv, annotate: As for `scan`.
+        sources, options, report, csv, annotate, workers: As for `scan`.
     """
     page = _named(report, ("html", "htm"), "the report is an HTML file")
     table = _named(csv, ("csv",), "csv is a CSV file")
@@ -103,27 +110,31 @@ def scan_with(
         files = list(without_own(sources_of(sources), page, table))
         copies = AnnotatedCopies(annotate, files) if annotate is not None else None
         progress = stack.enter_context(file_progress(len(files), "scanning"))
-        judge = partial(scan_files, judge=detector, options=options, evidence=page is not None)
-        found, earlier = judge(files, on_progress=progress), []
+        judge = partial(judge_files, detector=detector, options=options, evidence=page is not None)
+        journal: Journal | None = None
+        left: Iterator[SourceFile] = iter(files)
         if table is not None:
             made_by = detector.identity() | {"options": asdict(options)}
             journal = stack.enter_context(Journal(table, made_by))
-            earlier = _among(journal.results(), files)
-            found = judge(journal.left(files), on_progress=progress)
-            found = append_csv(chain(earlier, journal.record(found)), table)
+            left = journal.left(files)
+        found: Iterator[ScanResult] = stack.enter_context(
+            closing(judge(left, workers=workers, on_progress=progress))
+        )
+        if journal is not None:
+            found = chain(journal.results(), journal.record(found))
+        found = in_order(found, files)
+        if table is not None:
+            found = append_csv(found, table)
         if page is not None:
 
             def draw_again(result: ScanResult, detector: Detector) -> Pictures:
                 """The pictures of a file that an interrupted scan has judged are not kept."""
                 if result.faces and not result.evidence:
-                    (result,) = judge([SourceFile(result.path)])
+                    (result,) = judge([SourceFile(result.path)], workers=1)
                 return draw(result, detector)
 
             found = iter(write_report(found, page, detector, options=options, draw=draw_again))
         results = ScanResults(found)
-        if table is not None and earlier:
-            results = ScanResults(_among(results, files))
-            write_csv(results, table)
     results.caution = detector.weakness
     if copies is not None:
         with file_progress(len(files), "annotating") as on_progress:
@@ -162,10 +173,25 @@ def iter_scan(
     return _loaded(detector).iter_scan(sources, options, evidence=evidence, on_progress=on_progress)
 
 
-def _among(results: Iterable[ScanResult], files: Sequence[SourceFile]) -> list[ScanResult]:
-    """The results of `files`, in their order."""
-    order = {file.path: number for number, file in enumerate(files)}
-    return sorted((r for r in results if r.path in order), key=lambda r: order[r.path])
+def in_order(results: Iterable[ScanResult], files: Iterable[SourceFile]) -> Iterator[ScanResult]:
+    """The results of `files` in their order, each as soon as those before it are there.
+
+    Args:
+        results: One for each file, in any order, and maybe some of other files, which are left out.
+        files: What was asked for.
+
+    Example:
+        >>> names = [Path("a.jpg"), Path("b.jpg")]
+        >>> found = [ScanResult(name, "image", None, "no_face") for name in reversed(names)]
+        >>> [result.name for result in in_order(found, map(SourceFile, names))]
+        ['a.jpg', 'b.jpg']
+    """
+    left = deque(dict.fromkeys(file.path for file in files))
+    there: dict[Path, ScanResult] = {}
+    for result in results:
+        there[result.path] = result
+        while left and left[0] in there:
+            yield there.pop(left.popleft())
 
 
 def _loaded(detector: str | Path | Detector) -> Detector:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import COLUMNS, ScanResult, table_row
-from sficonv.files import atomic_file
+from sficonv.files import atomic_file, naming
 
 
 def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
@@ -40,7 +40,10 @@ def append_csv(results: Iterable[ScanResult], path: Path) -> Iterator[ScanResult
         results: Of a scan, as they come.
         path: The file to write; it can be read at any moment.
     """
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        naming(path),  # also while it is closed: what a full disk refused is written once more then
+        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for result in results:

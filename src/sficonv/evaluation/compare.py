@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -197,7 +198,7 @@ def compare(
         only_a=matched.only[0],
         only_b=matched.only[1],
         ambiguous=matched.ambiguous,
-        warnings=warnings + matched.warnings,
+        warnings=list(dict.fromkeys(warnings + matched.warnings)),
         notes=notes,
         settings={"bootstrap": bootstrap, "seed": seed},
     )
@@ -246,13 +247,23 @@ def _table(
         return table_in_memory(source), []
     if isinstance(source, EvaluationResult):
         name = f"{source.model} ({source.weights})" if source.weights else source.model or source.data
-        return replace(source.table, name=name), []
+        return replace(source.table, name=name), source.warnings
     if str(source) == DEFAULT or Path(source).suffix == ".safetensors":
         if data is None:
             raise ValueError(f"{source}: weights are compared on data: name a prepared folder")
         result = evaluate(source, data, split=split, bootstrap=0, **options)
         return replace(result.table, name=str(source)), result.warnings
-    return score_file(source), []
+    return score_file(source), _warnings_beside(Path(source))
+
+
+def _warnings_beside(folder: Path) -> list[str]:
+    """What an evaluation that wrote this folder had to warn of."""
+    try:
+        found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a file of scores, or one that somebody has put there alone
+        return []
+    warnings = found.get("warnings") if isinstance(found, dict) else None
+    return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
 
 
 def _paired(pair: list[Scores], bootstrap: int, seed: int) -> tuple[PairedAUC, list[str]]:

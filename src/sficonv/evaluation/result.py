@@ -16,6 +16,7 @@ from sficonv.estimate import Estimate
 from sficonv.evaluation.metrics import METRICS
 from sficonv.evaluation.score_table import ScoreTable
 from sficonv.evaluation.sources import Pooled
+from sficonv.files import atomic_file
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -91,7 +92,8 @@ class EvaluationResult:
         """Write `metrics.json` and `predictions.parquet` into a folder; returns the folder."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        with atomic_file(out / "metrics.json") as file:
+            file.write_text(self.to_json() + "\n", encoding="utf-8")
         self.table.save(out / "predictions.parquet")
         return out
 

@@ -23,7 +23,7 @@ from sficonv.service import work
 from sficonv.service.folder import Claim, Places
 from sficonv.service.settings import Settings
 from sficonv.service.store import ENDED, Job, JobStore, StoreError, Trouble, disk_is_full
-from sficonv.service.workers import Workers
+from sficonv.workers import Workers
 
 log = logging.getLogger(__name__)
 

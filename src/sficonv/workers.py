@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from threading import Condition, Thread
 from typing import Any
 
@@ -33,23 +36,33 @@ class Workers:
     The pool behind it is handed a task only when one of its processes is free: a task that waits can leave
     the line without costing a process. A process that ends during a task fails that task and is replaced. One
     that ends between two tasks (the system was short of memory, say) breaks the pool; the next task then
-    starts a new one.
+    starts a new one. Ctrl-C at a terminal, which goes to all processes of a program, does not reach them.
 
     Args:
         number: Of processes.
         start: Called in each process when it starts; it must not raise.
         arguments: Of `start`.
+        context: How processes are started; by default each is a fresh interpreter.
     """
 
-    def __init__(self, number: int, start: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        start: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        context: BaseContext | None = None,
+    ) -> None:
         self._number, self._start, self._arguments = number, start, arguments
+        self._context = context or get_context("spawn")
         self._line: deque[_Task] = deque()
         self._working: dict[Future[Any], ProcessFuture[Any]] = {}
         self._change = Condition()
         self._closed = False
         self._pool = self._new_pool()
         self._thread = Thread(target=self._hand_out, daemon=True)
-        self._thread.start()
+        with _without_interrupts():
+            _ = self._pool.active  # starts it here, where it is known why, if it cannot start
+            self._thread.start()
 
     def schedule(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None = None
@@ -91,7 +104,7 @@ class Workers:
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
-            self._number, initializer=self._start, initargs=self._arguments, context=get_context("spawn")
+            self._number, initializer=self._start, initargs=self._arguments, context=self._context
         )
 
     def _end_pool(self) -> None:
@@ -144,3 +157,16 @@ class Workers:
                 self._change.notify()
                 return
         task.future.set_exception(error)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Threads that are started here, and the processes that these start, are deaf to Ctrl-C."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
