@@ -131,12 +131,8 @@ def main() -> None:
         repeat(args.footage, video, 60 * args.minutes)
         number = len(list(photos.iterdir()))
         clip = f"{args.minutes:g} min of video"
-        sets = {
-            f"{number} photographs": [photos],
-            clip: [video],
-            f"{number} photographs and {clip}": [photos, video],
-        }
-        counts = dict(zip(sets, (number, 1, number + 1), strict=True))
+        sets = {f"{number} photographs": [photos], f"{number} photographs and {clip}": [photos, video]}
+        counts = dict(zip(sets, (number, number + 1), strict=True))
         for round_ in range(args.rounds):
             for what, files in sets.items():
                 for name, (checkout, options) in scans.items():
