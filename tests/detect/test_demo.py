@@ -6,7 +6,8 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from sficonv.detect.demo import DemoCase, DemoResult, demo, forge, pan, write_video
+from sficonv.detect.demo import FORGERIES, DemoCase, DemoResult, demo, forge, pan, write_video
+from sficonv.detect.detector import Detector
 from sficonv.detect.results import ScanResult
 from sficonv.errors import SficonvError
 from sficonv.models import create_model
@@ -78,9 +79,20 @@ def test_the_demo_reports_what_the_detector_said(tmp_path):
     torch.manual_seed(0)
     weights = save_weights(tmp_path / "w", create_model("sfic_efficientnet_lite0"))
     result = demo(tmp_path / "demo", weights=weights)
-    assert [c.result.path.name for c in result.cases] == ["real.png", "real.mp4", "fake.png", "fake.mp4"]
-    assert [c.truth for c in result.cases] == ["real", "real", "fake", "fake"]
+    names = [c.result.path.name for c in result.cases]
+    assert names == ["real.png", "real.mp4", "fake-1.png", "fake-2.png", "fake-3.png", "fake-1.mp4"]
+    assert [c.truth for c in result.cases] == ["real"] * 2 + ["fake"] * 4
     for case in result.cases:
         assert case.result.error is None
         assert case.result.p_fake is not None
-    assert result.report.read_text().count("<article") == 4
+    assert result.report.read_text().count("<article") == 6
+
+
+@pytest.mark.slow
+def test_the_shipped_detector_catches_a_forgery_of_the_demo_and_passes_the_original():
+    detector = Detector("default", device="cpu")
+    photo = astronaut()
+    assert detector(photo).verdict == "real"
+    verdicts = [detector(forge(photo, seed=seed)).verdict for seed in range(FORGERIES)]
+    assert "fake" in verdicts
+    assert "real" not in verdicts

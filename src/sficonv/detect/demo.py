@@ -15,6 +15,8 @@ from sficonv.detect.results import ScanResult
 from sficonv.errors import SficonvError
 
 SECONDS, FPS, SIZE = 4, 25, (640, 480)
+FORGERIES = 3
+"""Some forgeries show more than others: with one alone, chance decides what the demonstration shows."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +71,31 @@ def demo(
     device: str | None = None,
     seed: int = 0,
 ) -> DemoResult:
-    """Forge a photograph and a video, scan originals and forgeries, and write a report.
+    """Forge a photograph three times and a video, scan originals and forgeries, and write a report.
 
     Needs no data and no network. The photograph is NASA's portrait of Eileen Collins, which scikit-image
-    carries. The forgery is a real blend: a copy of the face, moved a little, with other colours and another
+    carries. A forgery is a real blend: a copy of the face, moved a little, with other colours and another
     sharpness, is laid over the face through a soft mask that follows its landmarks, as face-swapping programs
-    do. Each video is a slow pan and zoom over its photograph with sensor noise, encoded as H.264.
+    do. Each video is a slow pan and zoom over a photograph with sensor noise, encoded as H.264; the forged
+    one shows the first forgery.
 
-    The outcome is what the detector says, right or wrong. Two forgeries of one photograph show how the system
+    The outcome is what the detector says, right or wrong. Forgeries of one photograph show how the system
     works; they do not measure it.
 
     Args:
-        out: Folder to write the four files and the report to; made if missing.
+        out: Folder to write the files and the report to; made if missing.
         weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
-        seed: Seed of the forgery and the noise.
+        seed: Seed of the first forgery and of the noise; the others have the next seeds.
 
     Returns:
-        The four verdicts beside the truth, and the report's path.
+        The verdicts beside the truth, and the report's path.
 
     Raises:
         WeightsError: If the weights cannot be used.
 
     Example:
-        >>> demo().right  # doctest: +SKIP
-        4
+        >>> print(demo().sentence())  # doctest: +SKIP
     """
     from PIL import Image
     from skimage.data import astronaut
@@ -102,11 +104,15 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     truths: dict[Path, Literal["real", "fake"]] = {}
     photo = astronaut()
-    for truth, image in (("real", photo), ("fake", forge(photo, seed=seed))):
-        still, film = folder / f"{truth}.png", folder / f"{truth}.mp4"
-        Image.fromarray(image).save(still)
-        write_video(film, pan(image, seed=seed))
-        truths[still] = truths[film] = truth  # type: ignore[assignment]
+    forgeries = [forge(photo, seed=seed + number) for number in range(FORGERIES)]
+    truths[folder / "real.png"] = truths[folder / "real.mp4"] = "real"
+    truths |= {folder / f"fake-{number}.png": "fake" for number in range(1, FORGERIES + 1)}
+    truths[folder / "fake-1.mp4"] = "fake"
+    stills = [path for path in truths if path.suffix == ".png"]
+    for path, image in zip(stills, [photo, *forgeries], strict=True):
+        Image.fromarray(image).save(path)
+    for name, image in (("real", photo), ("fake-1", forgeries[0])):
+        write_video(folder / f"{name}.mp4", pan(image, seed=seed))
     report = folder / "report.html"
     detector = Detector(weights, device=device)
     found = detector.iter_scan(list(truths), evidence=True)
