@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -49,7 +51,16 @@ def test_it_is_calibrated():
 @pytest.mark.slow
 def test_the_demonstration_runs_as_shipped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["demo"]) == 0
-    (report,) = tmp_path.rglob("report.html")
-    assert report.read_text(encoding="utf-8").count("<article") == 4
-    assert "report: " in capsys.readouterr().out
+    assert main(["demo", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    page = Path(answer["report"]).read_text(encoding="utf-8")
+    assert page.count("<article") == len(answer["cases"]) >= 4
+    calibration = read_card("default")["calibration"]
+    low, high = calibration["uncertain"]
+    shown = sorted(map(float, re.findall(r"<small>P\(fake\)</small>([\d.]+)<", page)))
+    assert shown == pytest.approx(sorted(case["p_fake"] for case in answer["cases"]), abs=0.0051)
+    for case in answer["cases"]:
+        judged = "real" if case["p_fake"] < low else "fake" if case["p_fake"] > high else "uncertain"
+        assert case["verdict"] == (judged if case["tracks"][0]["decides"] else "uncertain")
+        assert (case["outcome"] == "right") == (case["verdict"] == case["truth"])
+    assert answer["right"] == sum(case["outcome"] == "right" for case in answer["cases"])

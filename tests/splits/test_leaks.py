@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import cv2
@@ -71,6 +72,54 @@ def test_the_official_test_list_is_not_for_training(df: pd.DataFrame) -> None:
 def test_a_single_class_is_no_leak(df: pd.DataFrame) -> None:
     [finding] = find_leaks(df[df["label"] == 0])
     assert finding.kind == "single_class" and not finding.serious
+
+
+def kinds(df: pd.DataFrame, rows: list[dict[str, object]], crop_row) -> set[str]:
+    """What is found when these rows are added."""
+    more = pd.DataFrame([crop_row(30 + i, **changes) for i, changes in enumerate(rows)])
+    return {finding.kind for finding in find_leaks(pd.concat([df, more], ignore_index=True))}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"sha256": "x", "label": 0}, {"sha256": "x", "label": 0}],  # a still video: one split, one label
+        [{"sha256": "x", "label": 0, "split": ""}, {"sha256": "x", "label": 0, "split": ""}],
+        [{"sha256": ""}, {"sha256": "", "split": "val"}],  # of which nothing is known
+        [{"sha256": "", "label": 0}, {"sha256": "", "label": 1}],
+        [{"source_ids": "77", "label": 0}, {"source_ids": "77,78", "label": 1}],  # both in one split
+    ],
+)
+def test_what_is_no_leak(df: pd.DataFrame, rows: list[dict[str, object]], crop_row) -> None:
+    assert kinds(df, rows, crop_row) <= {"single_class"}
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("test", "train"), ("val", "test"), ("test", "val")])
+def test_a_fake_apart_from_its_original_whichever_comes_first(df: pd.DataFrame, splits, crop_row) -> None:
+    of_real, of_fake = splits
+    rows = [
+        {"source_ids": "77", "label": 0, "split": of_real},
+        {"source_ids": "77,78", "label": 1, "split": of_fake},
+    ]
+    assert "fake_apart_from_original" in kinds(df, rows, crop_row)
+
+
+def test_real_videos_of_a_person_in_two_splits_are_no_fakes(df: pd.DataFrame, crop_row) -> None:
+    rows = [{"source_ids": "77", "label": 0, "split": split} for split in ("train", "val")]
+    found = kinds(df, rows, crop_row)
+    assert "identity_in_several_splits" in found and "fake_apart_from_original" not in found
+
+
+def test_the_first_ten_of_many_are_named(df: pd.DataFrame, crop_row) -> None:
+    rows = [crop_row(20 + i, video_id=f"set/{i % 12:02}", split=("val", "test")[i // 12]) for i in range(24)]
+    (finding,) = [f for f in find_leaks(pd.DataFrame(rows)) if f.kind == "video_in_several_splits"]
+    assert finding.count == 12 and finding.examples == [f"set/{i:02}" for i in range(10)]
+
+
+def test_a_finding_stays_as_it_was_found(df: pd.DataFrame) -> None:
+    [finding] = find_leaks(df[df["label"] == 0])
+    with pytest.raises(FrozenInstanceError):
+        finding.serious = True  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
