@@ -124,7 +124,7 @@ def test_folders_that_are_not_ours_are_left_alone(photos: Path, tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file"):
         prepare(photos, tmp_path / "file")
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(DataError, match="cannot be written to"):
         prepare(photos, tmp_path / "file" / "below")
     with pytest.raises(DataError, match="no such folder"):
         prepare(tmp_path / "missing", tmp_path / "out")
