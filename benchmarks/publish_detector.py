@@ -119,15 +119,12 @@ def limits(measured: dict[str, Any], reals: list[Called], fakes: list[Called], s
     """What is wrong with it; the first sentence stands beside every verdict."""
     fakes, reals = ([one for one in side if one.source not in seen] for side in (fakes, reals))
     worst = max(reals, key=lambda one: one.share)
-    caught = " and ".join(
-        f"{one.share:.0%} of the fake videos of {NAMES[one.source]}"
-        for one in fakes
-        if one.source != "ciplab"
-    )
+    shares = [f"{one.share:.0%} ({NAMES[one.source]})" for one in fakes if one.source != "ciplab"]
+    caught = " and ".join([", ".join(shares[:-1]), shares[-1]])
     composites = next(one for one in fakes if one.source == "ciplab")
     return [
-        f"It leaves many forgeries without a verdict: on footage it never saw it calls {caught} fake, "
-        f"and {worst.share:.1%} of the real items of the worst source ({NAMES[worst.source]}). It was "
+        f"It leaves many forgeries undecided: on footage it never saw it calls {caught} of the fake videos "
+        f"fake, and {worst.share:.1%} of the real items of the worst source ({NAMES[worst.source]}). It was "
         "measured on face swaps, not on diffusion images, lip-sync or beauty filters.",
         f"It does not see hand-made composites: {composites.share:.0%} of them are called fake (AUC "
         f"{measured[NAMES['ciplab']]['video_auc'][0]:.2f}).",
