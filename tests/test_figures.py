@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from sficonv.detect.options import ScanOptions
 from sficonv.models import create_model
@@ -16,6 +18,8 @@ from sficonv.nn import complexity
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = "shipped: written by benchmarks/publish_detector.py", "end of shipped"
+EDITS = "edits: written by benchmarks/publish_detector.py", "end of edits"
+CLAIM = "networks: written by benchmarks/claim_page.py", "end of networks"
 ALARMS = "false alarms: written by benchmarks/publish_detector.py", "end of false alarms"
 
 
@@ -62,7 +66,9 @@ def test_the_readme_shows_rows_of_the_results_page():
     assert {name: measured.get(name) for name in shown} == shown
 
 
-@pytest.mark.parametrize(("marks", "entry"), [(SHIPPED, "metrics"), (ALARMS, "false_alarms")])
+@pytest.mark.parametrize(
+    ("marks", "entry"), [(SHIPPED, "metrics"), (ALARMS, "false_alarms"), (EDITS, "benign")]
+)
 def test_the_results_page_shows_the_figures_of_the_card(card, marks, entry):
     shown = rows("docs/results.md", marks)
     assert shown.keys() == card[entry].keys()
@@ -106,3 +112,15 @@ def test_the_readme_states_what_sfic_resnet26_costs():
         f"{cost.paper_macs / 1e9:.2f} GMac by the paper's rule; the same outputs cost "
         f"{cost.macs / 1e9:.2f} GMac"
     ) in text
+
+
+def test_the_page_of_the_claim_shows_what_the_raw_rows_give():
+    table = rows("docs/claim.md", CLAIM)
+    scores = pd.read_parquet(ROOT / "benchmarks" / "measured" / "claim_scores.parquet")
+    dfdc = scores[scores["dataset"] == "dfdc"]
+    for network, cells in table.items():
+        seeds = [name for name in dfdc if name.rpartition("|")[0] == network]
+        assert len(seeds) == 3
+        aucs = [roc_auc_score(dfdc["label"], dfdc[name]) for name in seeds]  # one crop a video
+        mean, low, high = (float(x) for x in re.findall(r"0\.\d+", cells[0]))
+        assert (mean, low, high) == pytest.approx((sum(aucs) / 3, min(aucs), max(aucs)), abs=6e-4)
