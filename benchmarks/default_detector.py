@@ -218,6 +218,7 @@ def train(args: argparse.Namespace) -> None:
     progress = done / args.steps if args.steps else spent / args.seconds
     marks = [m for m in marks if m > progress]
     losses: list[Tensor] = []
+    first_steps: dict[int, float] = {}
     while marks:
         progress = done / args.steps if args.steps else (time.time() - began) / args.seconds
         if progress >= marks[0]:
@@ -256,6 +257,7 @@ def train(args: argparse.Namespace) -> None:
                 json.dumps(
                     {
                         "log": log,
+                        "first_steps": first_steps,
                         "machine": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
                         "options": {k: str(v) for k, v in vars(args).items()},
                     },
@@ -282,7 +284,8 @@ def train(args: argparse.Namespace) -> None:
         if args.profile and done in (1, 2, 3, 5, 10, 40, 100, 200):
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            print(f"step {done}: {time.time() - began:.2f} s", flush=True)
+            first_steps[done] = round(time.time() - began, 2)
+            print(f"step {done}: {first_steps[done]} s", flush=True)
     print(f"{done} steps, {2 * args.pairs * done / (time.time() - began):.0f} images/s", flush=True)
 
 
