@@ -4,9 +4,9 @@
     python benchmarks/scan_throughput.py --photos FOLDER --footage FILE --before BEFORE
 
 Each scan is a command of its own with `--csv`, so that starting it is counted. In every round each version
-scans the same files, one version after the other; ratios are taken within a round. Memory is the proportional
-share of all its processes together, looked at once a second. The video is FILE, repeated without encoding it
-again. Writes `measured/scan_throughput.csv` and a table in docs/scanning.md.
+scans the same files with the weights of this one, one version after the other; ratios are taken within a
+round. Memory is the proportional share of all its processes together, looked at once a second. The video is
+FILE, repeated without encoding it again. Writes `measured/scan_throughput.csv` and docs/scanning.md.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import pandas as pd
 
 from deploy import machine
 from document import write_between
+from sficonv.models.checkpoint import resolve_weights
 from watch import memory, work
 
 ROOT = Path(__file__).parents[1]
@@ -119,9 +120,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--note", default="", help="a sentence on the machine, printed below the table")
     args = parser.parse_args()
-    scans = {"before": (args.before.resolve(), [])}
+    weights = [
+        "--weights",
+        str(resolve_weights("default")),
+    ]  # an earlier version has other weights of its own
+    scans = {"before": (args.before.resolve(), weights)}
     scans |= {
-        f"now, {n} process{'es' * (n > 1)}": (ROOT, ["--workers", str(n)]) for n in args.workers
+        f"now, {n} process{'es' * (n > 1)}": (ROOT, [*weights, "--workers", str(n)]) for n in args.workers
     }  # fmt: skip
     rows = []
     with tempfile.TemporaryDirectory() as folder:
