@@ -171,6 +171,29 @@ def write_video() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def clips_of_people(
+    tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray
+) -> dict[tuple[str, int], Path]:
+    """A real video of each of six people and a forgery of it, by ("real" or "fake", number); 5 frames each.
+
+    There is one photograph: mirrored and lit from six sides, its copies are no near duplicates.
+    """
+    from sficonv.detect.demo import forge, pan  # loads torch, which most tests of media do without
+    from sficonv.detect.demo import write_video as encode
+
+    root = tmp_path_factory.mktemp("clips")
+    y, x = np.mgrid[-1:1:512j, -1:1:512j]
+    made = {}
+    for i in range(6):
+        angle = i * np.pi / 3
+        light = np.clip(0.65 + 0.45 * (x * np.cos(angle) + y * np.sin(angle)), 0.15, 1.15)
+        lit = np.clip(astronaut[:, :: 1 - i % 2 * 2] * light[..., None], 0, 255).astype(np.uint8)
+        for label, image in (("real", lit), ("fake", forge(lit, seed=i))):
+            made[label, i] = encode(root / f"{label}{i}.mp4", pan(image, frames=5, seed=i))
+    return made
+
+
+@pytest.fixture(scope="session")
 def counting_frames() -> Callable[[int], list[np.ndarray]]:
     """Flat 64 x 48 frames whose brightness is 20 + 4 times their number (up to 58 frames)."""
     return lambda n: [np.full((48, 64, 3), 20 + 4 * i, np.uint8) for i in range(n)]

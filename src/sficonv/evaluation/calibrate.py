@@ -34,6 +34,7 @@ from sficonv.evaluation.sources import (
 from sficonv.files import atomic_file
 from sficonv.models.checkpoint import DEFAULT, load_weights, resolve_weights
 from sficonv.models.inference import asks_for_mirror
+from sficonv.splits.split import drawn_splits
 
 MISSED = 0.1
 """Share of the fakes that may lie below the uncertain band, each source and method weighing alike."""
@@ -276,7 +277,7 @@ def _below(score: float) -> float:
 
 
 def _validation_rows(data: str | Path) -> pd.DataFrame:
-    manifest = read_manifest(data)
+    manifest = read_manifest(drawn_splits(data))
     rows = rows_of(manifest, "val", data)
     _refuse_shared_footage(manifest, rows, data)
     return rows

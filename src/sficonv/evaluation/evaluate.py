@@ -22,6 +22,7 @@ from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import score_file
 from sficonv.models.checkpoint import load_weights, resolve_weights, sha256
 from sficonv.models.inference import asks_for_mirror
+from sficonv.splits.split import drawn_splits
 
 Split = Literal["train", "val", "test", "all"]
 
@@ -135,8 +136,9 @@ class _Folder:
 
     @classmethod
     def read(cls, data: str | Path, split: str) -> _Folder:
-        manifest = read_manifest(data)
-        return cls(data, manifest, rows_of(manifest, split, data), read_protocol(data))
+        named = data if split == "all" else drawn_splits(data)
+        manifest = read_manifest(named)
+        return cls(data, manifest, rows_of(manifest, split, data), read_protocol(named))
 
     @property
     def name(self) -> str:

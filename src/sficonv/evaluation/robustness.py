@@ -22,6 +22,7 @@ from sficonv.evaluation.robustness_report import write_page, write_picture
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
 from sficonv.evaluation.scores import frame_to_video
 from sficonv.media.corruptions import CORRUPTIONS, LEVELS
+from sficonv.splits.split import drawn_splits
 from sficonv.version import __version__
 
 
@@ -92,6 +93,7 @@ def robustness(
         raise ValueError(f"split must be one of {get_args(Split)}, got {split!r}")
     if batch_size < 1 or bootstrap < 0 or (max_frames is not None and max_frames < 1):
         raise ValueError("batch_size and max_frames must be at least 1, bootstrap 0 or more")
+    data = data if split == "all" else drawn_splits(data)
     manifest = read_manifest(data)
     rows = spread(rows_of(manifest, split, str(data)), max_frames)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")

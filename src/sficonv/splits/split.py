@@ -164,6 +164,18 @@ def outdated(data: str | Path) -> bool:
     return protocol.drawn_from != manifest_hash(read_manifest(file))
 
 
+def drawn_splits(data: str | Path) -> Path:
+    """What to judge a detector on: the folder or manifest itself, or the splits that a training has drawn.
+
+    Training draws splits by identity where a prepared folder has none, beside its crops. Whoever then names
+    the folder means these. Splits drawn before the folder was prepared anew do not count.
+    """
+    drawn = prepared_folder(data) / IDENTITY_MANIFEST
+    if not drawn.is_file() or (read_manifest(data)["split"] != "").any() or outdated(drawn):
+        return Path(data)
+    return drawn
+
+
 def official_split(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFrame, Protocol]:
     """The published lists; what they do not name is left out."""
     if "official_split" not in df or not (df["official_split"] != "").any():
@@ -225,6 +237,10 @@ PROTOCOLS: dict[str, Callable[[pd.DataFrame, SplitOptions], tuple[pd.DataFrame, 
     "leave-one-out": leave_one_out,
     "paper": lambda df, options: paper_split(df, seed=options.seed, val_share=options.val_share),
 }
+
+
+IDENTITY_MANIFEST = "manifest-identity-seed0.parquet"
+"""What `split` writes for the protocol "identity" unless a seed is given."""
 
 
 def _file_name(protocol: Protocol, options: SplitOptions) -> str:

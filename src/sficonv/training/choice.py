@@ -58,7 +58,7 @@ def choose_start(
 def with_splits(data: Path) -> tuple[Path, list[str]]:
     """The manifest to train on: where no crop belongs to a split, one that is split by identity.
 
-    It is written beside the crops, so that evaluation takes the same splits.
+    It is written beside the crops, where evaluation and calibration find it.
 
     Returns:
         The folder as it is or the new manifest, and what to tell the caller.
@@ -69,5 +69,5 @@ def with_splits(data: Path) -> tuple[Path, list[str]]:
     report = split(data, protocol="identity")
     return report.manifest, [
         f"splits: {data} has none, so they were drawn: {report.protocol.statement}.",
-        f"  Evaluate on the same ones: --data {report.manifest}",
+        f"  They are in {report.manifest}; evaluate and calibrate take the same ones.",
     ]
