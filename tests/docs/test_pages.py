@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pytest
 import yaml
-from tests.docs.pages import PAGES, ROOT, blocks, commands
+from tests.docs.pages import PAGES, ROOT, commands
 
 import sficonv
 from sficonv.cli.parser import make_parser, parse
@@ -56,12 +56,6 @@ def test_the_example_of_a_verb_is_understood(verb):
     _, name, *words = shlex.split(VERBS[verb].example)
     assert name == verb
     understand(verb, words)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_python_of_the_docs_compiles(page):
-    for _, block in blocks(PAGES[page], "python"):
-        compile(block, page, "exec")
 
 
 @pytest.mark.parametrize("page", PAGES)
