@@ -18,6 +18,14 @@ def test_constraint_holds_at_the_start(mode):
     assert_constrained(MCSConv(16, mode=mode).kernel())
 
 
+def test_free_weights_start_as_strong_together_as_the_centre():
+    torch.manual_seed(0)
+    kernel = MCSConv(512).kernel()
+    free = kernel[kernel != -1]
+    assert free.std().item() == pytest.approx(0.2, rel=0.03)
+    assert 24 * free.square().mean().item() == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize("mode", ["reparam", "projected"])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_constraint_holds_after_100_adam_steps(mode, autocast):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from tests.nn.harness import stage
-from tests.nn.reference import assert_close, literal, relative_error
+from tests.nn.reference import assert_close, joined, literal, relative_error
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -173,6 +173,18 @@ def test_state_dict_is_the_vanilla_one_whatever_alpha_and_beta():
         layer.load_state_dict(vanilla.state_dict())
         nn.Conv2d(16, 32, 3).load_state_dict(layer.state_dict())
         assert torch.equal(layer.weight, vanilla.weight)
+
+
+@pytest.mark.parametrize("alpha_out", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_bias_is_added_where_nothing_of_the_input_is_spatial(alpha_out, kernel):
+    layer = SFIConv2d(8, 8, kernel, padding=kernel // 2, alpha_in=1.0, alpha_out=alpha_out, beta=0.5)
+    nn.init.normal_(layer.bias)
+    x = branches(layer)
+    found, bias = joined(layer(x)), layer.bias.split([n for n in layer.out_rows if n or alpha_out])
+    layer.bias = None
+    for with_bias, without, b in zip(found, joined(layer(x)), bias, strict=True):
+        assert torch.allclose(with_bias, without + b[:, None, None], atol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

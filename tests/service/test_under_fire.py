@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +155,16 @@ def test_killed_with_uploads_under_way_and_jobs_in_line_then_stopped(start_servi
             assert "stopped" in body["detail"]
         assert not uploads(service)
         assert "Traceback" not in service.log.read_text()
+    hours_ago = dict(zip(ids, (30.0, 24.1, 23.9), strict=True))
+    with sqlite3.connect(folder / "jobs.sqlite") as database:
+        for id, hours in hours_ago.items():
+            database.execute("UPDATE jobs SET finished = ? WHERE id = ?", (time.time() - 3600 * hours, id))
+    database.close()
+    with start_service(folder, keep_hours=24.0, tidy_every=0.2) as service:
+        until(lambda: len(service.get("/api/jobs").json()) <= 1)
+        assert [job["id"] for job in service.get("/api/jobs").json()] == ids[2:]
+        reports = folder / "reports"
+        until(lambda: {file.name.partition(".")[0] for file in reports.iterdir()} == {ids[2]})
     with start_service(folder, keep_hours=1e-6) as service:
         until(lambda: not service.get("/api/jobs").json())
         assert not list((folder / "reports").iterdir())
