@@ -7,6 +7,7 @@ import pytest
 
 from sficonv.datasets.manifest import read_manifest, read_protocol, write_manifest
 from sficonv.models import read_card
+from sficonv.splits.split import drawn_splits
 from sficonv.training import Hardware, Recipe, TrainOptions, TrainResult
 from sficonv.training.choice import choose_start, with_splits
 from sficonv.training.data import load_training_data
@@ -54,12 +55,16 @@ def test_without_a_model_the_shipped_detector_is_fine_tuned_and_that_is_said() -
 
 def test_data_without_splits_is_split_by_identity_and_the_new_manifest_named(make_prepared: Make) -> None:
     folder = make_prepared(splits=("",), videos=20)
+    assert drawn_splits(folder) == folder
     manifest, said = with_splits(folder)
     protocol = read_protocol(manifest)
     assert protocol is not None and protocol.name == "identity"
     assert set(read_manifest(manifest)["split"]) == {"train", "val", "test"}
     assert any(str(manifest) in line for line in said)
     assert with_splits(manifest) == (manifest, [])
+    assert drawn_splits(folder) == drawn_splits(manifest) == manifest
+    write_manifest(folder, read_manifest(folder).iloc[1:])
+    assert drawn_splits(folder) == folder, "drawn before the folder was prepared anew"
 
 
 def test_a_training_without_splits_runs_and_follows_the_same_ones(
