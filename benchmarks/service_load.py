@@ -279,8 +279,8 @@ def main() -> None:
     ]  # fmt: skip
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     when = time.strftime("%Y-%m-%d", time.gmtime())
-    head = f"{when}, {os.cpu_count()} processors ({platform.machine()}), one worker, shipped detector. "
-    head += f"{given.note}\n\n"
+    head = f"{when}, {os.cpu_count()} processors ({platform.machine()}), one worker, shipped detector."
+    head += f" {given.note}".rstrip() + "\n\n"
     text = DOCUMENT.read_text(encoding="utf-8")
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
     DOCUMENT.write_text(f"{before}{MARKS[0]}\n{head}{table}\n{MARKS[1]}{after}", encoding="utf-8")

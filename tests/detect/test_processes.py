@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +9,8 @@ import torch
 from PIL import Image
 
 from sficonv.detect import processes
-from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.parquet import scan_to_parquet
-from sficonv.detect.processes import judge_files
-from sficonv.detect.reading import SourceFile
 from sficonv.detect.scan import scan
 from sficonv.models import create_model
 from sficonv.models.checkpoint import save_weights
@@ -130,22 +126,6 @@ def test_what_cannot_be_shared_is_refused(detector, crops, weights):
         scan(crops, detector=detector, crops=True, workers=2)
     with pytest.raises(ValueError, match="workers must be at least 1"):
         scan(crops, detector=weights, crops=True, workers=0)
-
-
-@pytest.mark.parametrize(
-    ("files", "processors", "expected"), [(79, 2, 1), (80, 2, 2), (400, 2, 2), (400, 64, 8), (90, 64, 2)]
-)
-def test_as_many_processes_as_pay_for_so_many_files(monkeypatch, weights, files, processors, expected):
-    asked = []
-    monkeypatch.setattr(processes, "cpu_count", lambda: processors)
-    monkeypatch.setattr(
-        processes, "scan_in_processes", lambda files, *_, workers, **__: asked.append(workers) or files
-    )
-    monkeypatch.setattr(processes, "scan_files", lambda files, *_, **__: asked.append(1) or files)
-    names = (SourceFile(Path(str(number))) for number in range(files))
-    found = judge_files(names, Detector(weights), ScanOptions(), workers=None)
-    assert len(list(found)) == files
-    assert asked == [expected]
 
 
 def test_scripts_without_a_main_guard_are_told_so(weights, crops, tmp_path):

@@ -28,7 +28,7 @@ def scan_command(
     parquet: str | Path | None = None,
     engine: Engine = "local",
     address: str | None = None,
-    workers: int | None = None,
+    workers: int = 1,
 ) -> list[ScanResult] | ScanSummary:
     """Judge whether the faces in images and videos look forged.
 
@@ -57,8 +57,8 @@ def scan_command(
             files. A scan that is killed can be continued, as with csv.
         engine: "local", or "ray" to spread the files over a Ray cluster (needs parquet).
         address: Address of the Ray cluster; by default one on this machine.
-        workers: Processes that scan, each with a detector of its own. By default one, and one per processor
-            (at most 8) where there are many files and no GPU: from 40 files for each process on.
+        workers: Processes that scan, each with a detector of its own. One already uses several processors;
+            more pay on machines with many.
 
     Returns:
         One result per file, in the order of the input; with `parquet` the counts.
@@ -75,7 +75,7 @@ def scan_command(
             raise ValueError("parquet is for any number of files: report and annotate do not go with it")
         if csv is not None:
             raise ValueError("csv and parquet are two ways to write the same: give one of them")
-        if engine == "ray" and workers is not None:
+        if engine == "ray" and workers != 1:
             raise ValueError("workers is for the engine local: Ray takes the processors of its cluster")
         how: dict[str, Any] = {"engine": engine, "address": address, "workers": workers}
         return scan_to_parquet(paths, parquet, options, **how, **loading)

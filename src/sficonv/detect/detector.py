@@ -132,11 +132,6 @@ class Detector:
         return {"weights": str(self.weights), "batch_size": self.batch_size, **self._asked}
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether something else than the processor judges the faces."""
-        return isinstance(self.classifier, TorchClassifier) and self.classifier.device.type != "cpu"
-
-    @property
     def limits(self) -> tuple[str, ...]:
         """What the model card says about where the detector should not be trusted."""
         return tuple(str(limit) for limit in self.card.get("limits") or ())

@@ -64,7 +64,7 @@ def scan_to_parquet(
     *,
     engine: Engine = "local",
     address: str | None = None,
-    workers: int | None = 1,
+    workers: int = 1,
     **loading: Any,
 ) -> ScanSummary:
     """Scan files and write one row per file; nothing is held in memory.

@@ -8,7 +8,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, islice
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -25,10 +24,6 @@ from sficonv.errors import SficonvError
 from sficonv.preparation.watchdog import end_with_parent
 from sficonv.workers import Workers
 
-WORTH_A_PROCESS = 40
-"""Files from which on another process saves more than it costs to start."""
-MOST_PROCESSES = 8
-"""That are started unasked: each takes half a gigabyte and more."""
 FILES_PER_TASK = 8
 """Enough to fill batches of faces, few enough that a kill costs little."""
 LARGE_FILE = 20e6
@@ -44,7 +39,7 @@ def judge_files(
     detector: Detector,
     options: ScanOptions,
     *,
-    workers: int | None = 1,
+    workers: int = 1,
     evidence: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Generator[ScanResult, None, None]:
@@ -54,9 +49,7 @@ def judge_files(
         files: From `reading.find_files`.
         detector: Judges the faces.
         options: What of the files is looked at.
-        workers: Processes; 1 is this one, and results then come in the order of the files. `None`: one per
-            processor that this process may use (also in a container), but no more than pays for so many
-            files, and one where there is a GPU.
+        workers: Processes; 1 is this one, and results then come in the order of the files.
         evidence, on_progress: As for `scan_files`.
 
     Raises:
@@ -64,12 +57,6 @@ def judge_files(
             processes cannot load.
         SficonvError: If the processes do not start.
     """
-    if workers is None:
-        files = iter(files)
-        first = list(islice(files, MOST_PROCESSES * WORTH_A_PROCESS))
-        files = chain(first, files)
-        most = 1 if detector.on_gpu or detector.weights is None else min(cpu_count(), MOST_PROCESSES)
-        workers = max(1, min(most, len(first) // WORTH_A_PROCESS))
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     if workers == 1:

@@ -33,7 +33,7 @@ def scan(
     report: str | Path | None = None,
     csv: str | Path | None = None,
     annotate: str | Path | None = None,
-    workers: int | None = 1,
+    workers: int = 1,
     **changes: Any,
 ) -> ScanResults:
     """Judge whether the faces in images and videos look forged.
@@ -59,9 +59,8 @@ def scan(
             the same call continues it (by the file `<csv>.part`, which goes once all is done).
         annotate: Write copies with the faces boxed in the colour of their score: a file name for one input,
             a folder for several.
-        workers: Processes that scan; `None` chooses by the number of files and of processors. With more than
-            one the detector must come from a file, and the call in a script must stand below
-            `if __name__ == "__main__":`.
+        workers: Processes that scan, each with a detector of its own. With more than one the detector must
+            come from a file, and the call in a script must stand below `if __name__ == "__main__":`.
         **changes: Single fields of `options`, such as `every=1.0`.
 
     Returns:
@@ -93,7 +92,7 @@ def scan_with(
     report: str | Path | None = None,
     csv: str | Path | None = None,
     annotate: str | Path | None = None,
-    workers: int | None = 1,
+    workers: int = 1,
 ) -> ScanResults:
     """`scan` by a detector that is loaded once it is known that the outcome can be written.
 
