@@ -43,6 +43,7 @@ REAL_SOURCES = {
     "ciplab": 2,
 }
 FORGERY_SOURCES = {"dfdc": 1.8, "ffpp": 1.0, "crops128": 0.3, "ffhq": 1.0, "ciplab": 0.3}
+BLENDED = 256
 TIGHT = 1.6
 """Magnification of the second view in which validation looks at every crop: other people's crops are cut
 closer around the face, and a detector that has only seen loose ones takes close ones for forged."""
@@ -131,6 +132,29 @@ class Validation:
         }
 
 
+def with_blends(rows: pd.DataFrame, images: Tensor) -> tuple[pd.DataFrame, Tensor]:
+    """Validation rows and their images, and as another source `BLENDED` pairs of their real faces and
+    forgeries of them that are made on the device: unseen people, another kind of forgery."""
+    rows = rows.reset_index(drop=True)
+    shares = PairShares(forgeries=0, unrelated=0, pasted=0, real_sources=REAL_SOURCES)
+    maker = PairMaker(
+        rows.assign(size=SIZE),
+        CropsInMemory(images),
+        pairs=BLENDED // 4,
+        shares=shares,
+        seed=1,
+        device=images.device,
+    )
+    made = [maker.batch(step) for step in range(4)]
+    labels = torch.cat([batch.labels for batch in made]).cpu().numpy()
+    blends = pd.DataFrame({"label": labels, "dataset": "blends", "compression": "", "method": "blend"})
+    blends["video_id"] = [f"{number}" for number in range(len(blends))]
+    return (
+        pd.concat([rows, blends], ignore_index=True),
+        torch.cat([images, *(batch.images.to(torch.uint8) for batch in made)]),
+    )
+
+
 def train(args: argparse.Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
@@ -168,9 +192,7 @@ def train(args: argparse.Namespace) -> None:
         f"{time.time() - start:.1f} s",
         flush=True,
     )
-    validation = Validation(
-        rows.iloc[held].reset_index(drop=True), images[torch.from_numpy(held).to(device)], device
-    )
+    validation = Validation(*with_blends(rows.iloc[held], images[torch.from_numpy(held).to(device)]), device)
     del images
     normalise = Normalise(device)
     options = {"alpha": 0.5, "beta": 1.0} if args.model.startswith("sfic_") else {}

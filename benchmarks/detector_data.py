@@ -145,7 +145,7 @@ def pack(prepared: Path, out: Path, mesh: Mesh, *, parts: int, quality: int) -> 
             rows = rows[number % np.where(rows["split"] == "train", 2, 8) == 0]
         for row in rows[rows["split"].isin(["train", "val"])].itertuples():
             entries.append({**row._asdict(), "dataset": name, "file": prepared / name / row.path})
-    forged = [e for e in entries if e["label"] == 0 and e["split"] == "train"]
+    forged = [e for e in entries if e["label"] == 0]
     for start in range(0, len(forged), 32):
         some = forged[start : start + 32]
         for entry, points in zip(some, mesh([_read(e["file"]) for e in some]), strict=True):
