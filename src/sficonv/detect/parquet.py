@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from sficonv.detect.cluster import scan_on_ray
 from sficonv.detect.detector import Detector
 from sficonv.detect.journal import Journal
+from sficonv.detect.judging import judge_files
 from sficonv.detect.options import ScanOptions
-from sficonv.detect.processes import judge_files
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.results import ScanResult
 from sficonv.detect.tables import reserved, without_own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -17,7 +17,7 @@ from pebble import ProcessExpired
 
 from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
-from sficonv.detect.reading import OnProgress, SourceFile
+from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import ScanResult
 from sficonv.detect.scanning import scan_files
 from sficonv.errors import SficonvError
@@ -32,41 +32,6 @@ AHEAD = 32
 """Tasks per process that may be done while an earlier one still runs: their results wait in memory."""
 TRIES = 2
 """How often the process of a file may end before the file is given up."""
-
-
-def judge_files(
-    files: Iterable[SourceFile],
-    detector: Detector,
-    options: ScanOptions,
-    *,
-    workers: int = 1,
-    evidence: bool = False,
-    on_progress: OnProgress | None = None,
-) -> Generator[ScanResult, None, None]:
-    """Judge files in this process or in several, one result after the other as they are finished.
-
-    Args:
-        files: From `reading.find_files`.
-        detector: Judges the faces.
-        options: What of the files is looked at.
-        workers: Processes; 1 is this one, and results then come in the order of the files.
-        evidence, on_progress: As for `scan_files`.
-
-    Raises:
-        ValueError: If there is no such number of workers, or the detector is a model in memory, which other
-            processes cannot load.
-        SficonvError: If the processes do not start.
-    """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
-    if workers == 1:
-        yield from scan_files(files, detector, options, evidence=evidence, on_progress=on_progress)
-    else:
-        found = scan_in_processes(files, detector, options, workers=workers, evidence=evidence)
-        for result in found:
-            if on_progress:
-                on_progress(result.path, 1.0)
-            yield result
 
 
 def scan_in_processes(

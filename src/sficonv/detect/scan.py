@@ -15,9 +15,9 @@ from sficonv.detect.annotate import AnnotatedCopies
 from sficonv.detect.detector import Detector
 from sficonv.detect.inputs import Sources, sources_of
 from sficonv.detect.journal import Journal
+from sficonv.detect.judging import judge_files
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.pictures import Pictures, draw
-from sficonv.detect.processes import judge_files
 from sficonv.detect.progress import file_progress
 from sficonv.detect.reading import OnProgress, SourceFile
 from sficonv.detect.report import write_report

@@ -88,10 +88,10 @@ def prepare_item(
             _read_video(item, out, options, seen)
         else:
             picture = read_picture(item.path)
-            seen.notes += picture.notes
             _take(Frame(item.frame, math.nan, picture.pixels), f"crops/{item.name}", out, options, seen)
-            if picture.damage:
+            if picture.damage:  # its notes say the same
                 raise MediaError(picture.damage)
+            seen.notes += picture.notes
     except MediaError as error:
         reason, detail = ("truncated" if seen.sampled else "unreadable"), str(error)
     except OSError:  # the output cannot be written: nothing that another file could do better

@@ -115,7 +115,7 @@ async def _receive(request: Request, jobs: Jobs, id: str) -> tuple[Form, str]:
 
 def _options(form: Form) -> FormFields:
     try:
-        options = FormFields.model_validate({key: value for key, value in form.fields.items() if value})
+        options = FormFields.model_validate(form.fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise HTTPException(422, f"{first['loc'][0]}: {first['msg']}") from error
