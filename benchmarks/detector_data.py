@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from device_training import TEXTS
 from sficonv.datasets.manifest import read_manifest
 
 SIZE, HELD_SIZE = 256, 192  # HELD_SIZE: of the largest crops of DFDC
@@ -170,7 +171,6 @@ def _save(out: Path, name: str, entries: list[dict[str, Any]], size: int, qualit
     out.mkdir(parents=True, exist_ok=True)
     unknown = np.full((68, 2), np.nan)
     blobs = [_webp(_read(e["file"], size), quality) for e in entries]
-    texts = ("dataset", "split", "video_id", "source_ids", "compression", "method")
     np.savez(
         out / f"{name}.npz",
         blob=np.frombuffer(b"".join(blobs), np.uint8),
@@ -178,7 +178,7 @@ def _save(out: Path, name: str, entries: list[dict[str, Any]], size: int, qualit
         label=np.array([e["label"] for e in entries], np.int8),
         time=np.array([e["time"] for e in entries], np.float32),
         lm=np.stack([e.get("points", unknown) for e in entries]).astype(np.float16),
-        **{k: np.char.encode(np.array([str(e[k] or "") for e in entries]), "utf8") for k in texts},
+        **{k: np.char.encode(np.array([str(e[k] or "") for e in entries]), "utf8") for k in TEXTS},
     )
 
 

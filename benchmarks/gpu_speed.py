@@ -37,6 +37,7 @@ from four_convolutions import four_convolutions
 from sficonv.conversion.fold import fold
 from sficonv.models import create_model
 from sficonv.nn import SFIBatchNorm2d, SFIConv2d, SpaceFreq, complexity, frequency_size
+from sficonv.paper.timing import Setting, training_step
 
 VANILLA, FOUR = "vanilla", "four convolutions, beta 1"
 POINTS = {"SFIC beta .5": (0.5, 0.5), "SFIC beta .25": (0.75, 0.25), "SFIC beta 1": (0.5, 1.0)}  # alpha, beta
@@ -142,27 +143,13 @@ def work_of(run: Run, network: nn.Module, images: Tensor, mode: str, way: str, g
     if way == "compiled":
         called = torch.compile(network, mode="reduce-overhead" if graphs else None)
     if mode == "training":
-        return training_step(run, network, called, images)
+        return training_step(network, called, images, Setting(device=run.device, dtype="bf16"))
 
     def infer() -> Tensor:
         with torch.inference_mode(), run.precision():
             return called(images)
 
     return replayed(run, infer) if way == "graph" else infer
-
-
-def training_step(run: Run, network: nn.Module, called: Callable[[Tensor], Tensor], images: Tensor) -> Work:
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    labels = torch.arange(len(images), device=images.device) % 2
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with run.precision():
-            loss = F.cross_entropy(called(images), labels)
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 def replayed(run: Run, work: Work) -> Work:

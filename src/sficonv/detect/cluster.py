@@ -11,6 +11,7 @@ from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import ScanResult
+from sficonv.detect.scanning import skipped_result
 from sficonv.errors import SficonvError
 
 FILES_PER_TASK = 16
@@ -98,7 +99,7 @@ def scan_on_ray(
 def _to_read(files: Iterable[SourceFile], skipped: list[ScanResult]) -> Iterator[str]:
     for file in files:
         if file.skipped:
-            skipped.append(ScanResult(file.path, None, None, "skipped", notes=(file.skipped,)))
+            skipped.append(skipped_result(file))
         else:
             yield str(file.path)
 

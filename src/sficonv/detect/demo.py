@@ -102,17 +102,16 @@ def demo(
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    truths: dict[Path, Literal["real", "fake"]] = {}
     photo = astronaut()
-    forgeries = [forge(photo, seed=seed + number) for number in range(FORGERIES)]
-    truths[folder / "real.png"] = truths[folder / "real.mp4"] = "real"
-    truths |= {folder / f"fake-{number}.png": "fake" for number in range(1, FORGERIES + 1)}
-    truths[folder / "fake-1.mp4"] = "fake"
-    stills = [path for path in truths if path.suffix == ".png"]
-    for path, image in zip(stills, [photo, *forgeries], strict=True):
-        Image.fromarray(image).save(path)
-    for name, image in (("real", photo), ("fake-1", forgeries[0])):
-        write_video(folder / f"{name}.mp4", pan(image, seed=seed))
+    stills = {"real": photo}
+    stills |= {f"fake-{number + 1}": forge(photo, seed=seed + number) for number in range(FORGERIES)}
+    for name, image in stills.items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+    for name in ("real", "fake-1"):
+        write_video(folder / f"{name}.mp4", pan(stills[name], seed=seed))
+    real, *forgeries = (folder / f"{name}.png" for name in stills)
+    truths: dict[Path, Literal["real", "fake"]] = {real: "real", folder / "real.mp4": "real"}
+    truths |= dict.fromkeys([*forgeries, folder / "fake-1.mp4"], "fake")
     report = folder / "report.html"
     detector = Detector(weights, device=device)
     found = detector.iter_scan(list(truths), evidence=True)

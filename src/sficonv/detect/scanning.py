@@ -107,6 +107,11 @@ def scan_files(
     yield from finished()
 
 
+def skipped_result(source: SourceFile) -> ScanResult:
+    """The result of a file that is neither an image nor a video."""
+    return ScanResult(source.path, None, None, "skipped", notes=(source.skipped,))
+
+
 def _facts(source: SourceFile) -> tuple[str, ...]:
     if source.image is not None or source.error or source.skipped:
         return ()
@@ -151,7 +156,7 @@ class _File:
     def result(self, judge: Judge, min_face: int) -> ScanResult:
         source = self.source
         if source.skipped:
-            return ScanResult(source.path, None, None, "skipped", notes=(source.skipped,))
+            return skipped_result(source)
         video = source.kind == "video"
         tracks = judge_tracks(self.faces, min_face=min_face, video=video)
         doubts = reasons_for_doubt(
