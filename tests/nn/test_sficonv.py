@@ -141,6 +141,27 @@ def test_1x1_stage1_filters_only_where_the_kernel_reads(beta):
 # -- behaviour --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.25, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_branches_of_a_layer_are_whole_maps_in_channels_last(kernel, beta):
+    """No view of a larger map, with or without gradients: the next layer would copy it first."""
+    for alpha, stride, size in itertools.product((0.25, 0.5, 1.0), (1, 2), ((24, 24), (19, 19), (15, 9))):
+        layer = stage(2, alpha, beta=beta, kernel_size=kernel, stride=stride)
+        x = stage(1, alpha, beta=beta, channels=(16, 16))(torch.randn(2, 16, *size))
+        for gradients in (True, False):
+            with torch.set_grad_enabled(gradients):
+                for name, branch in zip(SpaceFreq._fields, layer(x), strict=True):
+                    whole = branch.is_contiguous(memory_format=torch.channels_last)
+                    assert whole or not branch.numel(), (
+                        name,
+                        alpha,
+                        stride,
+                        size,
+                        gradients,
+                        branch.stride(),
+                    )
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_branches_travel_channels_last_and_the_network_keeps_its_format(layout):
     stages = [stage(n, 0.5, beta=0.5, channels=(16, 16)).to(memory_format=layout) for n in (1, 2, 3)]

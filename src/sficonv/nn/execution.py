@@ -200,13 +200,14 @@ def interact(
         return _biased(resize(f2s, size), f2f, split_bias(bias, rows))
     if not rows[1]:
         return add_upsampled(geometry.convolve(spa, from_spa, bias), f2s), f2f
-    if samples_cheaply(size, fre_size, geometry.kernel, geometry.padding):
-        (to_spa, to_fre), (bias_spa, bias_fre) = from_spa.split(rows), split_bias(bias, rows)
-        s2s = geometry.convolve(spa, to_spa, bias_spa)
-        s2f = geometry.sample(spa, to_fre, bias_fre, fre_size)
-    else:  # everything is computed before anything is dropped: one convolution for both
+    if not samples_cheaply(size, fre_size, geometry.kernel, geometry.padding):
+        # everything is computed before anything is dropped: one convolution for both. The sums are new maps:
+        # a sum in place would hold on to the whole of it, in strides that the next layer has to copy
         s2s, s2f = geometry.convolve(spa, from_spa, bias).split(rows, 1)
-        s2f = resize(s2f, fre_size)
+        return s2s + resize(f2s, size), resize(s2f, fre_size) + f2f
+    (to_spa, to_fre), (bias_spa, bias_fre) = from_spa.split(rows), split_bias(bias, rows)
+    s2s = geometry.convolve(spa, to_spa, bias_spa)
+    s2f = geometry.sample(spa, to_fre, bias_fre, fre_size)
     return add_upsampled(s2s, f2s), add(s2f, f2f)
 
 

@@ -272,7 +272,9 @@ class SFIConv2d(nn.Conv2d):
         """
         size, fre_size = self._sizes(x.spa)
         spa, fre = interact(x.spa, x.fre, self.parts(), self.out_rows, size, fre_size, self.geometry)
-        return SpaceFreq(spa, fre) if self.fre_out else for_network(spa, self.stored)
+        if not self.fre_out:
+            return for_network(spa, self.stored)
+        return SpaceFreq(for_branches(spa), for_branches(fre))
 
     def parts(self) -> Parts:
         """The blocks of the kernel as its convolutions read them, and the bias."""
