@@ -17,9 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from document import write_between
 from sficonv.evaluation import frame_to_video
+from sficonv.evaluation.pooled import pooled
 from sficonv.evaluation.score_table import table_in_memory
-from sficonv.evaluation.scores import collect
-from sficonv.evaluation.sources import pooled
+from sficonv.evaluation.scores import read_scores
 
 MEASURED = Path(__file__).parent / "measured"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -40,7 +40,9 @@ def figures(rows: pd.DataFrame) -> dict[str, str]:
         if part["label"].nunique() == 2:
             videos = frame_to_video(part)
             out[f"{source}, video AUC"] = f"{roc_auc_score(videos['label'], videos['p_fake']):.3f}"
-    found = pooled(collect(table_in_memory(rows.assign(dataset=rows["source"]), "scores"))[0], level="frame")
+    found = pooled(
+        read_scores(table_in_memory(rows.assign(dataset=rows["source"]), "scores"))[0], level="frame"
+    )
     out["pooled AUC, crops"] = f"{found.auc:.3f}"
     for source, share in found.caught.items():
         out[f"{source}, crops caught"] = f"{share:.0%}"

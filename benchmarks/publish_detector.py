@@ -29,11 +29,11 @@ from sficonv.detect.doctor import reference_inputs
 from sficonv.evaluation import judge, predict
 from sficonv.evaluation.benign import EditEffect, judge_edits
 from sficonv.evaluation.calibrate import FittedCalibration, fit_calibration
-from sficonv.evaluation.damaged import NamedDetector
-from sficonv.evaluation.platt import calibrated
+from sficonv.evaluation.platt import calibrated_scores
+from sficonv.evaluation.pooled import Pooled, VerdictCounts, count_verdicts, items_of, pooled
+from sficonv.evaluation.robustness_scores import NamedDetector
 from sficonv.evaluation.score_table import table_in_memory
-from sficonv.evaluation.scores import collect
-from sficonv.evaluation.sources import Called, Pooled, items_of, pooled, verdicts
+from sficonv.evaluation.scores import read_scores
 from sficonv.models import create_model, load_weights, save_weights
 
 PACKAGE = Path(__file__).parents[1]
@@ -101,21 +101,25 @@ def figures(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def at_threshold(rows: pd.DataFrame, fitted: FittedCalibration) -> tuple[list[Called], list[Called]]:
+def at_threshold(
+    rows: pd.DataFrame, fitted: FittedCalibration
+) -> tuple[list[VerdictCounts], list[VerdictCounts]]:
     """How the videos of test sets are judged by the shipped threshold."""
-    scores = collect(table_in_memory(rows.assign(dataset=rows["source"]), "test scores"))[0]
+    scores = read_scores(table_in_memory(rows.assign(dataset=rows["source"]), "test scores"))[0]
     fit = fitted.calibration
-    return verdicts(items_of(scores.per_video()), fit.threshold or 0.5, fit.uncertain[0])
+    return count_verdicts(items_of(scores.per_video()), fit.threshold or 0.5, fit.uncertain[0])
 
 
 def by_one_threshold(rows: pd.DataFrame, seen: list[str]) -> dict[str, Pooled]:
     """The figure that counts, for crops and for videos."""
     rows = rows[rows["source"].isin(set(ONE_THRESHOLD) - set(seen))]
-    scores = collect(table_in_memory(rows.assign(dataset=rows["source"]), "test scores"))[0]
+    scores = read_scores(table_in_memory(rows.assign(dataset=rows["source"]), "test scores"))[0]
     return {"frame": pooled(scores, level="frame"), "video": pooled(scores.per_video(), level="video")}
 
 
-def limits(measured: dict[str, Any], reals: list[Called], fakes: list[Called], seen: list[str]) -> list[str]:
+def limits(
+    measured: dict[str, Any], reals: list[VerdictCounts], fakes: list[VerdictCounts], seen: list[str]
+) -> list[str]:
     """What is wrong with it; the first sentence stands beside every verdict."""
     fakes, reals = ([one for one in side if one.source not in seen] for side in (fakes, reals))
     worst = max(reals, key=lambda one: one.share)
@@ -257,7 +261,7 @@ def publish(prepared: Path, weights: Path, seen: list[str], log: Path | None, sc
     print(fitted.summary())
 
     def with_calibration(part: pd.DataFrame) -> pd.DataFrame:
-        return part.assign(p_fake=calibrated(part["p_fake"], fitted.calibration))
+        return part.assign(p_fake=calibrated_scores(part["p_fake"], fitted.calibration))
 
     test = with_calibration(test)
     footage = with_calibration(val[val["source"].str.startswith("ffpp ")])

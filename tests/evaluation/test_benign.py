@@ -13,7 +13,7 @@ from sficonv.card import Calibration, check_card
 from sficonv.cli.app import main
 from sficonv.errors import DataError
 from sficonv.evaluation.benign import EditEffect, judge_edits
-from sficonv.evaluation.damaged import NamedDetector
+from sficonv.evaluation.robustness_scores import NamedDetector
 from sficonv.models import ModelConfig
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sficonv.evaluation.bootstrap import WeightedMetrics, bootstrap_intervals, intervals
+from sficonv.evaluation.bootstrap import WeightedMetrics, bootstrap_intervals, score_intervals
 from sficonv.evaluation.metrics import METRICS, NEED_BOTH, compute_metrics
 from sficonv.evaluation.scores import frame_to_video, scores_of
 
@@ -124,10 +124,10 @@ def test_videos_of_one_class_are_drawn_together(monkeypatch):
     p = 1 / (1 + np.exp(-rng.normal(size=4000) - 0.5 * label))
     df = pd.DataFrame({"video_id": range(4000), "label": label, "p_fake": p})
     scores = scores_of(df.astype({"video_id": str}))
-    exact = intervals(scores, samples=2000)
+    exact = score_intervals(scores, samples=2000)
     monkeypatch.setattr("sficonv.evaluation.bootstrap.EXACT", 100)
     monkeypatch.setattr("sficonv.evaluation.bootstrap._CLASSES", 1024)
-    merged = intervals(scores, samples=2000)
+    merged = score_intervals(scores, samples=2000)
     for name in METRICS:
         width = exact[name][1] - exact[name][0]
         assert merged[name] == pytest.approx(exact[name], abs=0.15 * width), name

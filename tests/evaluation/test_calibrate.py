@@ -18,7 +18,7 @@ from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation import calibrate, evaluate
 from sficonv.evaluation.calibrate import fit_calibration
-from sficonv.evaluation.platt import calibrated
+from sficonv.evaluation.platt import calibrated_scores
 from sficonv.models import create_model, save_weights
 from sficonv.models.checkpoint import load_weights, read_card
 
@@ -75,7 +75,7 @@ def sources(rng: np.random.Generator, **levels: tuple[float, int, int]) -> pd.Da
 
 def judged(fitted, df: pd.DataFrame) -> pd.DataFrame:
     """The verdicts that a detector with this card gives."""
-    found = calibrated(df["p_fake"], fitted.calibration)
+    found = calibrated_scores(df["p_fake"], fitted.calibration)
     return df.assign(p_fake=found, verdict=[fitted.calibration.verdict(p) for p in found])
 
 

@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from sficonv.card import Calibration
 from sficonv.errors import DataError
-from sficonv.evaluation.platt import calibrated, fit_platt
+from sficonv.evaluation.platt import calibrated_scores, fit_platt
 
 
 def scores(temperature: float, shift: float, n: int = 20_000):
@@ -32,7 +32,7 @@ def test_what_weighs_nothing_decides_nothing():
 
 def test_ranking_stays_and_the_shift_becomes_even_odds():
     p = np.array([0.0, 0.2, 0.5, 0.9, 1.0])
-    moved = calibrated(p, Calibration(temperature=2.5, shift=float(np.log(9))))
+    moved = calibrated_scores(p, Calibration(temperature=2.5, shift=float(np.log(9))))
     assert np.all(np.diff(moved) > 0)
     assert moved[3] == pytest.approx(0.5)
 

@@ -12,10 +12,9 @@ from sficonv.cli.app import main
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError
-from sficonv.evaluation import damaged as damaged_module
-from sficonv.evaluation import evaluate, predict
-from sficonv.evaluation.damaged import clips_of
+from sficonv.evaluation import evaluate, predict, robustness_scores
 from sficonv.evaluation.robustness import robustness, spread
+from sficonv.evaluation.robustness_scores import clips_of
 from sficonv.media.corruptions import corrupt_clip
 from sficonv.models import load_weights
 
@@ -96,7 +95,7 @@ def test_neither_batches_nor_workers_change_the_figures(faces, detectors, tmp_pa
 def test_two_models_see_the_same_images_each_made_once(faces, detectors, monkeypatch):
     made: list[str] = []
     seen: dict[str, list[bytes]] = {"A": [], "B": []}
-    corrupt, score = damaged_module.corrupt_clip, damaged_module.NamedDetector.__call__
+    corrupt, score = robustness_scores.corrupt_clip, robustness_scores.NamedDetector.__call__
 
     def counted(frames, kind, level, seed):
         made.append(kind)
@@ -106,8 +105,8 @@ def test_two_models_see_the_same_images_each_made_once(faces, detectors, monkeyp
         seen[self.name[0]] += [image.numpy().tobytes() for image in images]
         return score(self, images)
 
-    monkeypatch.setattr(damaged_module, "corrupt_clip", counted)
-    monkeypatch.setattr(damaged_module.NamedDetector, "__call__", watched)
+    monkeypatch.setattr(robustness_scores, "corrupt_clip", counted)
+    monkeypatch.setattr(robustness_scores.NamedDetector, "__call__", watched)
     result = run(faces, detectors, corruptions="noise", weights_b=detectors[1])
     assert seen["A"] == seen["B"]
     assert len(seen["A"]) == 24  # twelve crops, clean and damaged
@@ -121,7 +120,7 @@ def test_two_models_see_the_same_images_each_made_once(faces, detectors, monkeyp
 
 def test_finished_cells_are_not_computed_again(faces, detectors, tmp_path, monkeypatch):
     first = run(faces, detectors, corruptions="jpeg,blur", out=tmp_path / "out")
-    monkeypatch.setattr(damaged_module, "read_crop", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(robustness_scores, "read_crop", lambda path: pytest.fail("read again"))
     again = run(faces, detectors, corruptions="jpeg,blur", out=tmp_path / "out")
     assert again.to_json() == first.to_json()
     fewer = run(faces, detectors, corruptions="blur", out=tmp_path / "out", bootstrap=5)
@@ -134,8 +133,8 @@ def test_only_what_is_missing_is_computed(faces, detectors, tmp_path, monkeypatc
     (blurred,) = (out / "scores").glob("blur-5-*")
     blurred.write_bytes(b"half a file")
     made: list[str] = []
-    corrupt = damaged_module.corrupt_clip
-    monkeypatch.setattr(damaged_module, "corrupt_clip", lambda *a: made.append(a[1]) or corrupt(*a))
+    corrupt = robustness_scores.corrupt_clip
+    monkeypatch.setattr(robustness_scores, "corrupt_clip", lambda *a: made.append(a[1]) or corrupt(*a))
     assert run(faces, detectors, corruptions="jpeg,blur", out=out).to_json() == first.to_json()
     assert set(made) == {"blur"}
     made.clear()
@@ -172,7 +171,7 @@ def test_a_clip_is_one_face_of_one_video_in_order_of_time(monkeypatch):
     rows = pd.DataFrame({"video_id": list("aaab"), "frame": [2, 0, 0, 0], "face": [0, 0, 1, 0]})
     assert clips_of(rows) == [[1, 0], [2], [3]]
     assert clips_of(rows.assign(track=[7, 9, 7, -1])) == [[2, 0], [1], [3]]
-    monkeypatch.setattr(damaged_module, "CLIP", 1)
+    monkeypatch.setattr(robustness_scores, "CLIP", 1)
     assert clips_of(rows) == [[1], [0], [2], [3]]
 
 

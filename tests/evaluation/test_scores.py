@@ -9,7 +9,7 @@ import pytest
 from sficonv.errors import DataError
 from sficonv.evaluation import bootstrap_intervals, evaluate, judge
 from sficonv.evaluation.score_table import score_file, table_in_memory
-from sficonv.evaluation.scores import collect, frame_to_video
+from sficonv.evaluation.scores import frame_to_video, read_scores
 
 
 def test_video_score_is_the_mean_of_its_frames():
@@ -95,12 +95,12 @@ def test_a_file_read_in_batches_is_judged_as_the_table_it_holds(tmp_path, small_
 
 def test_repetitions_and_faults_are_found_across_batches(tmp_path, small_batches):
     df = rows()
-    scores, left_out = collect(table_in_memory(pd.concat([df, df.iloc[[3]]])))
+    scores, left_out = read_scores(table_in_memory(pd.concat([df, df.iloc[[3]]])))
     assert (left_out.repeated, len(scores)) == (1, 45)
     with pytest.raises(DataError, match="1 crops have several scores"):
         judge(table_in_memory(pd.concat([df, df.iloc[[4]].assign(p_fake=0.5)])), bootstrap=0)
     faces = pd.concat([df.assign(face=0), df.iloc[[4]].assign(p_fake=0.5, face=1)])
-    assert len(collect(table_in_memory(faces))[0]) == 46  # two faces of one frame are two
+    assert len(read_scores(table_in_memory(faces))[0]) == 46  # two faces of one frame are two
     df.to_csv(tmp_path / "scores.csv", index=False)
     for column, value, message in [
         ("p_fake", math.nan, r"row 7/38\.png: p_fake must be a number"),
@@ -115,12 +115,12 @@ def test_repetitions_and_faults_are_found_across_batches(tmp_path, small_batches
         bad.loc[38, column] = value
         bad.to_csv(tmp_path / "bad.csv", index=False)
         with pytest.raises(DataError, match=message):
-            collect(score_file(tmp_path / "bad.csv"))
+            read_scores(score_file(tmp_path / "bad.csv"))
 
 
 def test_what_is_kept_of_a_row_does_not_grow_with_its_texts():
     df = rows(50, 200)
-    scores, _ = collect(table_in_memory(df.assign(path="a long folder/" * 20 + df["path"])))
+    scores, _ = read_scores(table_in_memory(df.assign(path="a long folder/" * 20 + df["path"])))
     arrays = (scores.label, scores.p_fake, scores.video, scores.key)
     assert sum(array.nbytes for array in arrays) == 21 * len(df)
 
@@ -128,7 +128,7 @@ def test_what_is_kept_of_a_row_does_not_grow_with_its_texts():
 def test_videos_without_a_readable_crop_are_named():
     df = rows().assign(error="")
     df.loc[df["video_id"].isin(["002", "005"]), ["p_fake", "error"]] = [math.nan, "is missing"]
-    scores, left_out = collect(table_in_memory(df))
+    scores, left_out = read_scores(table_in_memory(df))
     assert left_out.empty_videos == ["002", "005"]
     assert left_out.unreadable == 10
     assert len(scores.videos) == 7

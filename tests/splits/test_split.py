@@ -10,7 +10,7 @@ import pytest
 from sficonv.cli.app import main
 from sficonv.datasets.manifest import manifest_hash, read_manifest, read_protocol, write_manifest
 from sficonv.errors import DataError
-from sficonv.evaluation.protocol import protocol_remarks
+from sficonv.evaluation.overlap import overlap_remarks
 from sficonv.splits.check import check
 from sficonv.splits.leaks import find_leaks
 from sficonv.splits.paper_protocol import PAPER, paper_sampling
@@ -225,11 +225,11 @@ def test_evaluation_repeats_the_protocol(prepared: Path) -> None:
         df = read_manifest(report.manifest)
         rows = df[df["split"] == "test"]
         protocol = read_protocol(report.manifest)
-        remarks = protocol_remarks(df, rows, "test", {"data": {"folders": []}}, protocol)
+        remarks = overlap_remarks(df, rows, "test", {"data": {"folders": []}}, protocol)
         assert any(str(report.protocol) in remark for remark in remarks[where])
         assert not any(str(report.protocol) in remark for remark in remarks[1 - where])
     card = {"data": {"folders": [{"name": "x", "protocol": {"leaky": True}}]}}
-    warnings, _ = protocol_remarks(df, rows, "test", card, None)
+    warnings, _ = overlap_remarks(df, rows, "test", card, None)
     assert any("trained on a LEAKY split" in warning for warning in warnings)
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import prepared_folder
 from sficonv.errors import DataError, SficonvError
-from sficonv.evaluation.damaged import NamedDetector
+from sficonv.evaluation.pooled import VerdictCounts
 from sficonv.evaluation.result import remarks
-from sficonv.evaluation.sources import Called
+from sficonv.evaluation.robustness_scores import NamedDetector
 from sficonv.media.edits import EDITS, edit
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class EditEffect:
 
     def entry(self) -> dict[str, Any]:
         """The entry of a model card: shares, and Wilson's interval of the one that changed."""
-        changed = Called(self.edit, "", self.items, self.changed)
+        changed = VerdictCounts(self.edit, "", self.items, self.changed)
         return {
             "items": self.items,
             "changed": round(changed.share, 4),
@@ -97,7 +97,7 @@ class BenignResult:
                       title=f"verdicts of {self.model} on {self.data}, split {self.split}")  # fmt: skip
         for e in self.effects:
             before, after = (f"{n / e.items:.1%}" for n in (e.called_fake_before, e.called_fake))
-            changed = str(Called(e.edit, "", e.items, e.changed))
+            changed = str(VerdictCounts(e.edit, "", e.items, e.changed))
             table.add_row(e.edit, ("real", "fake")[e.label], changed, after, before)
         return Group(table, *remarks([], self.warnings))
 

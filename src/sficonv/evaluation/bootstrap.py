@@ -52,7 +52,7 @@ def bootstrap_intervals(
 
     Returns:
         For each name in `METRICS` the 2.5 % and 97.5 % points, `(nan, nan)` where it is undefined. What was
-        simplified on a large table (see `intervals`) is in `.notes`.
+        simplified on a large table (see `score_intervals`) is in `.notes`.
 
     Raises:
         DataError: As for `frame_to_video`.
@@ -68,10 +68,10 @@ def bootstrap_intervals(
     if level not in ("video", "frame"):
         raise ValueError(f"level must be 'video' or 'frame', got {level!r}")
     scores = scores_of(df)
-    return intervals(scores.per_video() if level == "video" else scores, samples=samples, seed=seed)
+    return score_intervals(scores.per_video() if level == "video" else scores, samples=samples, seed=seed)
 
 
-def intervals(scores: Scores, *, samples: int = 1000, seed: int = 0) -> Intervals:
+def score_intervals(scores: Scores, *, samples: int = 1000, seed: int = 0) -> Intervals:
     """`bootstrap_intervals` of scores as they are: of frames, or of videos by `Scores.per_video`.
 
     Up to `EXACT` different scores nothing is simplified. Beyond, scores are sorted into some 8000 classes and

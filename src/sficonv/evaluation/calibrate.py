@@ -17,20 +17,20 @@ from sficonv.card import Calibration
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
 from sficonv.errors import DataError, WeightsError, first_few
 from sficonv.evaluation.evaluate import rows_of
-from sficonv.evaluation.platt import calibrated, fit_platt
-from sficonv.evaluation.predict import predict
-from sficonv.evaluation.score_table import table_in_memory
-from sficonv.evaluation.scores import collect
-from sficonv.evaluation.sources import (
+from sficonv.evaluation.platt import calibrated_scores, fit_platt
+from sficonv.evaluation.pooled import (
     FALSE_ALARMS,
-    Called,
+    VerdictCounts,
     balanced,
     by_source_and_method,
+    count_verdicts,
     items_of,
     mean_by_source,
-    verdicts,
     worst_source_threshold,
 )
+from sficonv.evaluation.predict import predict
+from sficonv.evaluation.score_table import table_in_memory
+from sficonv.evaluation.scores import read_scores
 from sficonv.files import atomic_file
 from sficonv.models.checkpoint import DEFAULT, load_weights, resolve_weights
 from sficonv.models.inference import asks_for_mirror
@@ -61,8 +61,8 @@ class FittedCalibration:
     calibration: Calibration
     wanted: float
     decides: str
-    reals: list[Called]
-    fakes: list[Called]
+    reals: list[VerdictCounts]
+    fakes: list[VerdictCounts]
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
     card: str | None = None
@@ -146,7 +146,7 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
         raise DataError(f"calibration uses rows of the validation split only, and these include {wrong}")
     if "source" in scored:
         scored = scored.assign(dataset=scored["source"])
-    crops, left_out = collect(table_in_memory(scored, "validation scores"))
+    crops, left_out = read_scores(table_in_memory(scored, "validation scores"))
     if len(labels := set(crops.label.tolist())) < 2:
         missing = "faces" if not labels else "fake faces" if labels == {0} else "real faces"
         raise DataError(
@@ -154,7 +154,7 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
         )
     fitted = fit_platt(crops.label, crops.p_fake, balanced(items_of(crops)))
     fit = Calibration(round(fitted[0], 4), round(fitted[1], 4))  # as it will stand in the card
-    scores = replace(crops, p_fake=calibrated(crops.p_fake, fit))
+    scores = replace(crops, p_fake=calibrated_scores(crops.p_fake, fit))
     videos = items_of(scores.per_video())
     # a photograph is judged by a single crop, which is less sure than the mean of a video's
     lowest, decides = max(
@@ -162,7 +162,7 @@ def fit_calibration(scored: pd.DataFrame, *, false_alarm_rate: float = FALSE_ALA
     )
     threshold = max(_above(lowest), NARROWEST[1])
     low = min(_below(_missed(videos)), NARROWEST[0])
-    reals, fakes = verdicts(videos, threshold, low)
+    reals, fakes = count_verdicts(videos, threshold, low)
     notes = [
         f"{one.items} real videos of {one.source} cannot show a false-alarm rate of {false_alarm_rate:g}: "
         f"on such footage it may be up to {one.interval[1]:.2g} (95 % interval), on other footage anything"

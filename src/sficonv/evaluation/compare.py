@@ -22,8 +22,8 @@ from sficonv.evaluation.evaluate import Split, evaluate
 from sficonv.evaluation.judge import FEW_VIDEOS, exclusions
 from sficonv.evaluation.matching import by_path, by_video
 from sficonv.evaluation.result import EvaluationResult, remarks
-from sficonv.evaluation.score_table import KEYS, ROW_KEYS, ScoreTable, score_file, table_in_memory
-from sficonv.evaluation.scores import Scores, collect
+from sficonv.evaluation.score_table import ROW_KEYS, VIDEO_KEYS, ScoreTable, score_file, table_in_memory
+from sficonv.evaluation.scores import Scores, read_scores
 from sficonv.models.checkpoint import DEFAULT
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def compare(
     Where both sides have paths, crops are matched by them (and by `frame` and `face`), and the score of a
     video is the mean over the crops that both have; otherwise videos are matched. What only one side has is
     left out, counted and named. The bootstrap draws the same videos for both sides, and DeLong's test takes
-    their
-    correlation into account: the intervals of two evaluations side by side know nothing of it.
+    their correlation into account: the intervals of two evaluations side by side know nothing of it.
 
     Args:
         a: Scores of the first detector: a CSV or Parquet file, a folder that `evaluate(out=...)` wrote, a
@@ -163,32 +162,26 @@ def compare(
     if not paths and "video_id" not in shared:
         raise DataError(f"{names[0]} and {names[1]} share no column path or video_id to be matched by")
     # A column that only one side has tells nothing apart on the other.
-    keys = [k for k in KEYS if k in shared or k == "video_id"]
+    video_keys = [k for k in VIDEO_KEYS if k in shared or k == "video_id"]
+    row_keys = [k for k in ROW_KEYS if k in shared]
     sides = []
     for side, table in zip("AB", tables, strict=True):
-        scores, left_out = collect(table, video_keys=keys, row_keys=[k for k in ROW_KEYS if k in shared])
+        scores, left_out = read_scores(table, video_keys=video_keys, row_keys=row_keys)
         warnings += [f"{side}: {text}" for text in exclusions(table, left_out)]
         sides.append(scores)
     matched = (by_path if paths else by_video)(sides, tables)
-    pair = matched.pair
-    videos = [scores.per_video() for scores in pair]
+    videos = [scores.per_video() for scores in matched.pair]
     video, notes = _paired(videos, bootstrap, seed)
     error, p_value = delong_test(videos[0].label, videos[0].p_fake, videos[1].p_fake)
     frame = None
     if paths:
-        frame, more = _paired(pair, bootstrap, seed)
-        notes = list(dict.fromkeys(notes + more))
+        frame, more = _paired(matched.pair, bootstrap, seed)
+        notes += [note for note in more if note not in notes]
     else:
         notes.append(
             "without paths on both sides only videos are matched, whatever crops they were scored on"
         )
-    for kind, count in (("real", video.real), ("fake", video.fake)):
-        if count < FEW_VIDEOS:
-            notes.append(f"only {count} {kind} videos: too few for intervals and p-values to rely on")
-    if video.difference.low <= 0 <= video.difference.high:
-        notes.append(
-            "the interval of the difference contains 0: these videos do not tell the two detectors apart"
-        )
+    notes += _doubts(video)
     return Comparison(
         a=names[0],
         b=names[1],
@@ -264,6 +257,20 @@ def _warnings_beside(folder: Path) -> list[str]:
         return []
     warnings = found.get("warnings") if isinstance(found, dict) else None
     return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+
+
+def _doubts(video: PairedAUC) -> list[str]:
+    """Why the difference may say little."""
+    notes = [
+        f"only {count} {kind} videos: too few for intervals and p-values to rely on"
+        for kind, count in (("real", video.real), ("fake", video.fake))
+        if count < FEW_VIDEOS
+    ]
+    if video.difference.low <= 0 <= video.difference.high:
+        notes.append(
+            "the interval of the difference contains 0: these videos do not tell the two detectors apart"
+        )
+    return notes
 
 
 def _paired(pair: list[Scores], bootstrap: int, seed: int) -> tuple[PairedAUC, list[str]]:

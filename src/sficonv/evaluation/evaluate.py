@@ -15,8 +15,8 @@ from sficonv.datasets.manifest import Protocol, manifest_hash, prepared_folder, 
 from sficonv.datasets.shards import read_index
 from sficonv.errors import DataError
 from sficonv.evaluation.judge import judge
+from sficonv.evaluation.overlap import overlap_remarks
 from sficonv.evaluation.predict import load_predictor, predict, predict_with
-from sficonv.evaluation.protocol import protocol_remarks
 from sficonv.evaluation.report import write_report
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import score_file
@@ -84,38 +84,18 @@ def evaluate(
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {get_args(Split)}, got {split!r}")
+    how: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
     if predictions is not None and data is None and predictor is None:
-        result = _of_file(predictions, real_label, bootstrap=bootstrap, seed=seed)
+        result = _of_file(predictions, real_label, **how)
     elif data is not None and predictions is None:
         if real_label != 0:
             raise ValueError("real_label is for predictions; in prepared data 0 is real")
         folders = [_Folder.read(one, split) for one in ([data] if isinstance(data, str | Path) else data)]
         if len({one.name for one in folders}) < len(folders):
             raise ValueError("each folder of data needs a name of its own, as its source")
-        judged = _Judged.of_predictor(predictor) if predictor is not None else _Judged.of_weights(weights)
-        parts = [judged.score(one, batch_size, device, workers) for one in folders]
-        if len(folders) > 1:
-            parts = [one.told_apart(rows) for one, rows in zip(folders, parts, strict=True)]
-        result = judge(
-            pd.concat(parts, ignore_index=True), weights=judged.weights, model=judged.model,
-            data=", ".join(str(one.data) for one in folders), split=split, bootstrap=bootstrap, seed=seed,
-            threshold=judged.threshold,
-        )  # fmt: skip
-        for one in folders:
-            warnings, notes = protocol_remarks(one.manifest, one.rows, split, judged.card, one.protocol)
-            prefix = f"{one.name}: " if len(folders) > 1 else ""
-            result.warnings.extend(prefix + text for text in warnings)
-            result.notes.extend(prefix + text for text in notes)
-        protocols = {str(one.data): one.protocol and asdict(one.protocol) for one in folders}
-        result.provenance.update(
-            judged.provenance,
-            rows_hash=manifest_hash(pd.concat([one.rows for one in folders])),
-            **(
-                {"protocols": protocols}
-                if len(folders) > 1
-                else {"protocol": protocols[str(folders[0].data)]}
-            ),
-        )
+        scorer = _Scorer.of_predictor(predictor) if predictor is not None else _Scorer.of_weights(weights)
+        parts = [scorer.score(one, batch_size, device, workers) for one in folders]
+        result = _of_folders(folders, parts, scorer, split, **how)
     else:
         raise ValueError("give either data (a prepared folder) or predictions (a file of scores)")
     if out is not None:
@@ -153,7 +133,7 @@ class _Folder:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Scorer:
     """What makes the scores; `card` is `None` where nobody says what it was trained on."""
 
     score_rows: Callable[..., pd.DataFrame]
@@ -164,7 +144,7 @@ class _Judged:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_predictor(cls, file: str | Path) -> _Judged:
+    def of_predictor(cls, file: str | Path) -> _Scorer:
         function = load_predictor(file)
 
         def score(rows: pd.DataFrame, root: Path, **_: Any) -> pd.DataFrame:
@@ -173,7 +153,7 @@ class _Judged:
         return cls(score, str(file), provenance={"predictor_sha256": sha256(file)})
 
     @classmethod
-    def of_weights(cls, file: str | Path) -> _Judged:
+    def of_weights(cls, file: str | Path) -> _Scorer:
         model, card = load_weights(file)
         calibration, mirror = read_calibration(card), asks_for_mirror(card)
 
@@ -187,6 +167,32 @@ class _Judged:
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         root = prepared_folder(folder.data)
         return self.score_rows(folder.rows, root, batch_size=batch_size, device=where, workers=workers)
+
+
+def _of_folders(
+    folders: Sequence[_Folder], parts: Sequence[pd.DataFrame], scorer: _Scorer, split: str, **how: Any
+) -> EvaluationResult:
+    """The figures of scored folders, and what the detector may have seen of each of them."""
+    several = len(folders) > 1
+    if several:
+        parts = [one.told_apart(rows) for one, rows in zip(folders, parts, strict=True)]
+    result = judge(
+        pd.concat(parts, ignore_index=True), weights=scorer.weights, model=scorer.model,
+        data=", ".join(str(one.data) for one in folders), split=split, threshold=scorer.threshold, **how,
+    )  # fmt: skip
+    for one in folders:
+        warnings, notes = overlap_remarks(one.manifest, one.rows, split, scorer.card, one.protocol)
+        prefix = f"{one.name}: " if several else ""
+        result.warnings.extend(prefix + text for text in warnings)
+        result.notes.extend(prefix + text for text in notes)
+    rows_hash = manifest_hash(pd.concat([one.rows for one in folders]))
+    result.provenance.update(scorer.provenance, rows_hash=rows_hash)
+    protocols = {str(one.data): one.protocol and asdict(one.protocol) for one in folders}
+    if several:
+        result.provenance["protocols"] = protocols
+    else:
+        (result.provenance["protocol"],) = protocols.values()
+    return result
 
 
 def _of_file(path: str | Path, real_label: int, **options: Any) -> EvaluationResult:

@@ -12,12 +12,12 @@ import torch
 
 from sficonv.errors import DataError, first_few
 from sficonv.estimate import Estimate
-from sficonv.evaluation.bootstrap import intervals
+from sficonv.evaluation.bootstrap import score_intervals
 from sficonv.evaluation.metrics import METRICS, THRESHOLD, at_threshold, compute_metrics
+from sficonv.evaluation.pooled import Pooled, pooled
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import ROW_KEYS, ScoreTable, table_in_memory
-from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, collect, first_paths
-from sficonv.evaluation.sources import Pooled, pooled
+from sficonv.evaluation.scores import GROUPS, LeftOut, Scores, first_paths, read_scores
 from sficonv.version import __version__
 
 Level = Literal["frame", "video"]
@@ -57,7 +57,7 @@ def judge(
         1.0
     """
     table = table_in_memory(scored, data) if isinstance(scored, pd.DataFrame) else scored
-    frames, left_out = collect(table)
+    frames, left_out = read_scores(table)
     _refuse_two_scores(frames, table)
     warnings = exclusions(table, left_out)
     if not len(frames):
@@ -70,7 +70,7 @@ def judge(
     operating = []
     for level, scores in levels.items():
         values = compute_metrics(scores.label, scores.p_fake)
-        found = intervals(scores, samples=bootstrap, seed=seed)
+        found = score_intervals(scores, samples=bootstrap, seed=seed)
         figures[level] = {name: Estimate(values[name], *found[name]) for name in METRICS}
         notes += _by_reason(level, values.notes) + [f"{level}: {note}" for note in found.notes]
         for at in (THRESHOLD, threshold):
@@ -200,7 +200,7 @@ def _per_method(scores: Scores, bootstrap: int, seed: int) -> pd.DataFrame:
         part = scores.select(np.where(fake, of_row == number, np.isin(of_row, alike)))
         videos = part.per_video()
         frame, video = (compute_metrics(s.label, s.p_fake) for s in (part, videos))
-        low, high = intervals(videos, samples=bootstrap, seed=seed)["auc"]
+        low, high = score_intervals(videos, samples=bootstrap, seed=seed)["auc"]
         table.append(
             entry.to_dict()
             | {"fake_videos": int(video["n_fake"]), "real_videos": int(video["n_real"])}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -155,20 +155,23 @@ def at_threshold(labels: ArrayLike, p_fake: ArrayLike, threshold: float) -> dict
     for name, label in (("fpr", 0), ("tpr", 1)):
         n, k = int((y == label).sum()), int(called[y == label].sum())
         rates[name] = k / n if n else math.nan
-        result |= {name: rates[name], **dict(zip((f"{name}_low", f"{name}_high"), share(k, n), strict=True))}
+        result |= {
+            name: rates[name],
+            **dict(zip((f"{name}_low", f"{name}_high"), share_interval(k, n), strict=True)),
+        }
     result["bacc"] = (rates["tpr"] + 1 - rates["fpr"]) / 2
     result["acc"] = float(np.mean(called == (y == 1))) if len(y) else math.nan
     return result
 
 
-def share(k: int, n: int) -> tuple[float, float]:
-    """The exact 95 % interval (Clopper and Pearson) of a share of which `k` of `n` were seen.
+def share_interval(k: int, n: int, method: Literal["exact", "wilson"] = "exact") -> tuple[float, float]:
+    """The 95 % interval of a share of which `k` of `n` were seen; `"exact"` is Clopper and Pearson's.
 
     Example:
-        >>> [round(edge, 3) for edge in share(0, 10)]
+        >>> [round(edge, 3) for edge in share_interval(0, 10)]
         [0.0, 0.308]
     """
     if not n:
         return math.nan, math.nan
-    interval = binomtest(k, n).proportion_ci(method="exact")
+    interval = binomtest(k, n).proportion_ci(method=method)
     return float(interval.low), float(interval.high)

@@ -21,7 +21,7 @@ def fit_platt(labels: ArrayLike, p_fake: ArrayLike, weights: ArrayLike) -> tuple
     Args:
         labels: 0 = real, 1 = fake, `(N,)`; from validation data, never from a test set.
         p_fake: Uncalibrated scores P(fake), `(N,)`.
-        weights: How much each of them counts, `(N,)`; see `sficonv.evaluation.sources.balanced`.
+        weights: How much each of them counts, `(N,)`; see `sficonv.evaluation.pooled.balanced`.
 
     Returns:
         `(temperature, shift)` for `sficonv.card.Calibration`. The temperature is above 1 where the scores
@@ -53,11 +53,11 @@ def log_odds(p_fake: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(logit(np.clip(np.asarray(p_fake, dtype=float), _EDGE, 1 - _EDGE)))
 
 
-def calibrated(p_fake: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
+def calibrated_scores(p_fake: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
     """Uncalibrated scores `(N,)` as the detector gives them once its card holds `calibration`.
 
     Example:
-        >>> calibrated([0.5], Calibration(temperature=3.0))
+        >>> calibrated_scores([0.5], Calibration(temperature=3.0))
         array([0.5])
     """
     return np.asarray(expit(calibration.apply(log_odds(p_fake))))

@@ -14,8 +14,8 @@ import pandas as pd
 
 from sficonv.estimate import Estimate
 from sficonv.evaluation.metrics import METRICS
+from sficonv.evaluation.pooled import Pooled
 from sficonv.evaluation.score_table import ScoreTable
-from sficonv.evaluation.sources import Pooled
 from sficonv.files import atomic_file
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -14,12 +14,12 @@ from sficonv.errors import DataError
 from sficonv.estimate import Estimate
 from sficonv.evaluation.benign import BenignResult, judge_edits
 from sficonv.evaluation.bootstrap import bootstrap_intervals
-from sficonv.evaluation.damaged import Damage, NamedDetector, scored_cells
 from sficonv.evaluation.evaluate import Split, rows_of
 from sficonv.evaluation.metrics import compute_metrics
-from sficonv.evaluation.protocol import protocol_remarks
+from sficonv.evaluation.overlap import overlap_remarks
 from sficonv.evaluation.robustness_report import write_page, write_picture
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
+from sficonv.evaluation.robustness_scores import Damage, NamedDetector, scored_cells
 from sficonv.evaluation.scores import frame_to_video
 from sficonv.media.corruptions import CORRUPTIONS, LEVELS
 from sficonv.splits.split import drawn_splits
@@ -111,19 +111,10 @@ def robustness(
     damages = [Damage(CLEAN, 0)] + [Damage(kind, level) for kind in kinds for level in strengths]
     digest = manifest_hash(rows)
     folder = None if out is None else Path(out) / "scores"
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     work = scored_cells(
         models, rows, prepared_folder(data), damages, digest, folder, seed, batch_size, workers
     )
-    cells: list[RobustnessCell] = []
-    unreadable = pd.DataFrame()
-    for damage, model, scores in work:
-        if not cells:
-            unreadable = scores[scores["error"] != ""]
-            if len(unreadable) == len(rows):
-                raise DataError(f"{data}: nothing to judge, the first reason: {unreadable['error'].iloc[0]}")
-        cells.append(_cell(damage, model.name, rows, scores, bootstrap, seed))
+    cells, unreadable = _figures(work, rows, data, bootstrap, seed)
     warnings, notes = _remarks(models, manifest, rows, split, data)
     result = RobustnessResult(
         models=tuple(JudgedModel(m.name, str(m.card.get("model")), str(m.file), m.sha256) for m in models),
@@ -147,6 +138,25 @@ def robustness(
     if report is not None:
         write_page(result, report)
     return result
+
+
+def _figures(
+    work: Iterable[tuple[Damage, NamedDetector, pd.DataFrame]],
+    rows: pd.DataFrame,
+    data: str | Path,
+    bootstrap: int,
+    seed: int,
+) -> tuple[list[RobustnessCell], pd.DataFrame]:
+    """The figure of every cell, and the rows of `work` that cannot be read, whatever the damage."""
+    cells: list[RobustnessCell] = []
+    unreadable = pd.DataFrame()
+    for damage, model, scores in work:
+        if not cells:
+            unreadable = scores[scores["error"] != ""]
+            if len(unreadable) == len(rows):
+                raise DataError(f"{data}: nothing to judge, the first reason: {unreadable['error'].iloc[0]}")
+        cells.append(_cell(damage, model.name, rows, scores, bootstrap, seed))
+    return cells, unreadable
 
 
 def _left_out(unreadable: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
@@ -213,7 +223,7 @@ def _remarks(
     found: tuple[dict[str, None], dict[str, None]] = ({}, {})
     for model in models:
         for texts, kept in zip(
-            protocol_remarks(manifest, rows, split, model.card, protocol), found, strict=True
+            overlap_remarks(manifest, rows, split, model.card, protocol), found, strict=True
         ):
             kept.update(dict.fromkeys(f"{model.name}: {text}" if len(models) > 1 else text for text in texts))
     return list(found[0]), list(found[1])

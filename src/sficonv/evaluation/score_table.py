@@ -16,7 +16,7 @@ from sficonv.files import atomic_file
 
 BATCH = 2**18
 """Rows that are in memory at once as a table, with their texts."""
-KEYS = ("video_id", "method", "compression", "dataset")
+VIDEO_KEYS = ("video_id", "method", "compression", "dataset")
 """Columns that tell videos apart."""
 ROW_KEYS = ("path", "frame", "face")
 """Columns that tell the crops of a table apart."""

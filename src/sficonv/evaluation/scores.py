@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from sficonv.errors import DataError
 from sficonv.evaluation.metrics import check_scores
-from sficonv.evaluation.score_table import KEYS, ROW_KEYS, ScoreTable, has_text, numbers, table_in_memory
+from sficonv.evaluation.score_table import (
+    ROW_KEYS,
+    VIDEO_KEYS,
+    ScoreTable,
+    has_text,
+    numbers,
+    table_in_memory,
+)
 
 GROUPS = ("dataset", "method", "compression")
 """What fakes are told apart by, where the figures are split up."""
@@ -65,13 +72,13 @@ class Scores:
             self.key[rows] if len(self.key) else self.key,
         )
 
-    def frames(self) -> NDArray[np.int64]:
+    def frames_per_video(self) -> NDArray[np.int64]:
         """How many rows each video has, `(V,)`."""
         return np.bincount(self.video, minlength=len(self.videos))
 
     def per_video(self) -> Scores:
         """One row per video: the mean score of its rows."""
-        frames = self.frames()
+        frames = self.frames_per_video()
         label = np.zeros(len(frames), dtype=np.int8)
         label[self.video] = self.label
         mean = np.bincount(self.video, weights=self.p_fake, minlength=len(frames)) / frames
@@ -98,8 +105,8 @@ class LeftOut:
     empty_videos: list[str] = field(default_factory=list)
 
 
-def collect(
-    table: ScoreTable, *, video_keys: Sequence[str] = KEYS, row_keys: Sequence[str] = ROW_KEYS
+def read_scores(
+    table: ScoreTable, *, video_keys: Sequence[str] = VIDEO_KEYS, row_keys: Sequence[str] = ROW_KEYS
 ) -> tuple[Scores, LeftOut]:
     """Go through a table once and keep its scores.
 
@@ -170,7 +177,7 @@ def frame_to_video(df: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         df: One row per face crop: `label`, `video_id`, `p_fake`, and optionally `method`, `compression`,
-            `dataset`. What tells videos apart is said at `collect`.
+            `dataset`. What tells videos apart is said at `read_scores`.
 
     Returns:
         One row per video with the same columns, `p_fake` the mean, and `frames`, how many it is the mean of.
@@ -185,15 +192,19 @@ def frame_to_video(df: pd.DataFrame) -> pd.DataFrame:
     """
     scores = scores_of(df)
     videos = scores.per_video()
-    return videos.videos.assign(label=videos.label.astype(int), p_fake=videos.p_fake, frames=scores.frames())
+    return videos.videos.assign(
+        label=videos.label.astype(int), p_fake=videos.p_fake, frames=scores.frames_per_video()
+    )
 
 
 def scores_of(df: pd.DataFrame) -> Scores:
     """The scores of a table that has videos and no row that cannot be judged (`DataError` otherwise)."""
     if missing := [column for column in ("label", "video_id", "p_fake") if column not in df.columns]:
         raise DataError(f"the scores have no column {', '.join(missing)}")
-    columns = [name for name in ("label", "p_fake", *KEYS) if name in df.columns]  # paths: repetitions stay
-    return collect(table_in_memory(df[columns]))[0]
+    columns = [
+        name for name in ("label", "p_fake", *VIDEO_KEYS) if name in df.columns
+    ]  # paths: repetitions stay
+    return read_scores(table_in_memory(df[columns]))[0]
 
 
 def _names(batch: pd.DataFrame, label: pd.Series) -> dict[str, pd.Series]:

@@ -156,6 +156,8 @@ def scored_cells(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     paths = [str(root / path) for path in rows["path"]]
     clips = clips_of(rows)
     files = {

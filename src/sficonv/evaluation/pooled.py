@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from sficonv.errors import DataError
+from sficonv.evaluation.metrics import share_interval
 from sficonv.evaluation.scores import Scores
 
 FALSE_ALARMS = 0.05
@@ -25,7 +25,7 @@ FALSE_ALARMS = 0.05
 
 
 @dataclass(frozen=True)
-class Called:
+class VerdictCounts:
     """How the items of one kind were judged.
 
     Args:
@@ -50,14 +50,13 @@ class Called:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of `share`; it takes the items for independent."""
-        interval = binomtest(self.fake, self.items).proportion_ci(method="wilson")
-        return float(interval.low), float(interval.high)
+        return share_interval(self.fake, self.items, "wilson")
 
     def entry(self) -> dict[str, Any]:
         """The entry of a model card.
 
         Example:
-            >>> Called("CelebA", "real", 150, 27, 50).entry()["called_fake_95"]
+            >>> VerdictCounts("CelebA", "real", 150, 27, 50).entry()["called_fake_95"]
             [0.1268, 0.2492]
         """
         return {
@@ -91,8 +90,8 @@ class Pooled:
     wanted: float
     threshold: float
     decides: str
-    reals: list[Called]
-    fakes: list[Called]
+    reals: list[VerdictCounts]
+    fakes: list[VerdictCounts]
 
     @property
     def caught(self) -> dict[str, float]:
@@ -209,9 +208,9 @@ def worst_source_threshold(items: pd.DataFrame, false_alarm_rate: float = FALSE_
     return math.nextafter(highest, 2.0), decides
 
 
-def verdicts(
+def count_verdicts(
     items: pd.DataFrame, threshold: float, low: float | None = None
-) -> tuple[list[Called], list[Called]]:
+) -> tuple[list[VerdictCounts], list[VerdictCounts]]:
     """How the items of each source are judged.
 
     Args:
@@ -228,10 +227,10 @@ def verdicts(
         fake=items["p_fake"] >= threshold,
         uncertain=(items["p_fake"] >= low) & (items["p_fake"] < threshold),
     )
-    called: tuple[list[Called], list[Called]] = ([], [])
+    called: tuple[list[VerdictCounts], list[VerdictCounts]] = ([], [])
     for (label, source, method), rows in judged.groupby(["label", "source", "method"], observed=True):
         counts = len(rows), int(rows["fake"].sum()), int(rows["uncertain"].sum())
-        called[int(str(label))].append(Called(str(source), str(method), *counts))
+        called[int(str(label))].append(VerdictCounts(str(source), str(method), *counts))
     return called
 
 
@@ -251,10 +250,10 @@ def pooled(scores: Scores, *, level: str, false_alarm_rate: float = FALSE_ALARMS
         raise DataError("one threshold for many sources needs real and fake items")
     threshold, decides = worst_source_threshold(items, false_alarm_rate)
     auc = float(roc_auc_score(items["label"], items["p_fake"], sample_weight=balanced(items)))
-    return Pooled(level, auc, false_alarm_rate, threshold, decides, *verdicts(items, threshold))
+    return Pooled(level, auc, false_alarm_rate, threshold, decides, *count_verdicts(items, threshold))
 
 
-def mean_by_source(called: list[Called]) -> dict[str, float]:
+def mean_by_source(called: list[VerdictCounts]) -> dict[str, float]:
     """Share called fake of each source, its methods weighing alike."""
     sources: dict[str, list[float]] = {}
     for one in called:
@@ -262,7 +261,7 @@ def mean_by_source(called: list[Called]) -> dict[str, float]:
     return {source: float(np.mean(shares)) for source, shares in sources.items()}
 
 
-def by_source_and_method(called: list[Called]) -> dict[str, dict[str, Any]]:
+def by_source_and_method(called: list[VerdictCounts]) -> dict[str, dict[str, Any]]:
     """Entries of a model card: source, then method."""
     sources: dict[str, dict[str, Any]] = {}
     for one in called:

@@ -11,7 +11,7 @@ from sficonv.datasets.manifest import Protocol, manifest_hash
 from sficonv.splits.leaks import check_manifest
 
 
-def protocol_remarks(
+def overlap_remarks(
     manifest: pd.DataFrame,
     rows: pd.DataFrame,
     split: str,
@@ -64,14 +64,7 @@ def protocol_remarks(
         manifest = manifest[manifest["split"].isin(earlier)]
     warnings += [f"in this folder {finding}" for finding in check_manifest(manifest)]
 
-    what = {"videos": set(rows["video_id"].astype(str)), "crops": set(rows["sha256"].astype(str)) - {""}}
-    for key, texts in named.items():
-        for name, ours in what.items():
-            if seen := sorted(texts & ours):
-                warnings.append(
-                    f"{len(seen)} of {len(ours)} evaluated {name}, such as {seen[0]}, are in the model card "
-                    f"under data.{key}: the weights have seen them"
-                )
+    warnings += _seen(named, rows)
     if not named:
         warnings.append(f"{unknown} trained on: overlap was not checked")
     elif not same:
@@ -79,6 +72,18 @@ def protocol_remarks(
             "the model card names other data than this folder; the same faces under other names are not seen"
         )
     return warnings, notes
+
+
+def _seen(named: dict[str, set[str]], rows: pd.DataFrame) -> Iterator[str]:
+    """Which of the evaluated videos and crops the model card names, by the name they stand under."""
+    what = {"videos": set(rows["video_id"].astype(str)), "crops": set(rows["sha256"].astype(str)) - {""}}
+    for key, texts in named.items():
+        for name, ours in what.items():
+            if seen := sorted(texts & ours):
+                yield (
+                    f"{len(seen)} of {len(ours)} evaluated {name}, such as {seen[0]}, are in the model card "
+                    f"under data.{key}: the weights have seen them"
+                )
 
 
 def _trained_on_leaky_split(card: dict[str, Any]) -> bool:

@@ -9,10 +9,17 @@ from scipy.stats import binomtest
 
 from sficonv.errors import DataError
 from sficonv.evaluation import evaluate, judge
+from sficonv.evaluation.pooled import (
+    VerdictCounts,
+    balanced,
+    count_verdicts,
+    items_of,
+    pooled,
+    worst_source_threshold,
+)
 from sficonv.evaluation.report import write_report
 from sficonv.evaluation.score_table import table_in_memory
-from sficonv.evaluation.scores import collect
-from sficonv.evaluation.sources import Called, balanced, items_of, pooled, verdicts, worst_source_threshold
+from sficonv.evaluation.scores import read_scores
 
 
 def rows(**sources: tuple[list[float], list[float]]) -> pd.DataFrame:
@@ -35,7 +42,7 @@ HAND = rows(
 
 
 def scores(df: pd.DataFrame = HAND):
-    return collect(table_in_memory(df))[0]
+    return read_scores(table_in_memory(df))[0]
 
 
 def test_the_worst_source_sets_the_threshold():
@@ -101,18 +108,20 @@ def test_labels_sources_and_methods_weigh_alike():
 
 
 def test_verdicts_are_counted_per_source_and_method():
-    reals, fakes = verdicts(items_of(scores()), threshold=0.8, low=0.5)
+    reals, fakes = count_verdicts(items_of(scores()), threshold=0.8, low=0.5)
     assert reals == [
-        Called("a", "real", 4, 0, 0), Called("b", "real", 2, 1, 1), Called("reals_only", "real", 1, 0, 0)
-    ]  # fmt: skip
-    assert fakes == [Called("a", "fake", 2, 1, 0), Called("b", "fake", 4, 3, 1)]
+        VerdictCounts("a", "real", 4, 0, 0),
+        VerdictCounts("b", "real", 2, 1, 1),
+        VerdictCounts("reals_only", "real", 1, 0, 0),
+    ]
+    assert fakes == [VerdictCounts("a", "fake", 2, 1, 0), VerdictCounts("b", "fake", 4, 3, 1)]
 
 
 def test_a_share_comes_with_wilsons_interval():
     interval = binomtest(27, 150).proportion_ci(method="wilson")
-    assert Called("x", "real", 150, 27).interval == pytest.approx((interval.low, interval.high))
+    assert VerdictCounts("x", "real", 150, 27).interval == pytest.approx((interval.low, interval.high))
     # Wilson's formula by hand, for 1 of 2: centre (p + z²/2n) / (1 + z²/n) = 0.5
-    low, high = Called("x", "real", 2, 1).interval
+    low, high = VerdictCounts("x", "real", 2, 1).interval
     assert (low + high) / 2 == pytest.approx(0.5)
     assert low == pytest.approx(0.0945, abs=1e-3)
 
