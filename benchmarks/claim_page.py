@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
 
 from document import write_between
+from sficonv.evaluation.bootstrap import resampled
+from sficonv.evaluation.scores import scores_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -55,43 +57,18 @@ COMPARISONS = {
 SAMPLES = 4000
 
 
-@dataclass(frozen=True)
-class Videos:
-    """Scores of the videos of one test set, and how often each is in each sample.
+def aucs(scores: pd.DataFrame, columns: list[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Video AUC of each training on the crops of a test set: whole, and `(SAMPLES,)` of draws they share.
 
-    Args:
-        scores: `(V,)` of each training, by network and seed.
-        label: `(V,)`.
-        counts: `(SAMPLES, V)`.
+    The crops' scores are log-odds. Which video stands before which, all that an AUC sees, is the same for
+    the probabilities that the bootstrap takes.
     """
-
-    scores: dict[tuple[str, int], np.ndarray]
-    label: np.ndarray
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, scores: pd.DataFrame, rng: np.random.Generator) -> Videos:
-        columns = [name for name in scores if "|" in name]
-        videos = scores.groupby(["video_id", "label"])[columns].mean().reset_index()
-        label = videos["label"].to_numpy()
-        counts = np.zeros((SAMPLES, len(label)), np.int32)
-        for side in (0, 1):
-            of_side = np.flatnonzero(label == side)
-            counts[:, of_side] = rng.multinomial(
-                len(of_side), np.full(len(of_side), 1 / len(of_side)), SAMPLES
-            )
-        found = {}
-        for name in columns:
-            cell, _, seed = name.rpartition("|")
-            found[cell, int(seed)] = videos[name].to_numpy()
-        return cls(found, label, counts)
-
-    def auc(self, cell: str, seed: int, counts: np.ndarray) -> np.ndarray:
-        """`(S,)` for counts `(S, V)`; the mean rank of the fakes among the reals."""
-        order = np.argsort(self.scores[cell, seed], kind="stable")
-        label, drawn = self.label[order], counts[:, order].astype(np.float64)
-        real, fake = drawn * (label == 0), drawn * (label == 1)
-        return (fake * (real.cumsum(1) - real / 2)).sum(1) / real.sum(1) / fake.sum(1)
+    videos = scores.groupby(["video_id", "label"])[columns].mean().reset_index()
+    label = videos["label"]
+    sides = [scores_of(videos[["video_id", "label"]].assign(p_fake=expit(videos[name]))) for name in columns]
+    drawn, _ = resampled(sides, samples=SAMPLES, seed=0)
+    whole = {name: float(roc_auc_score(label, videos[name])) for name in columns}
+    return whole, {name: sample["auc"] for name, sample in zip(columns, drawn, strict=True)}
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -107,13 +84,6 @@ def keep(folder: Path) -> None:
         tested[f"{line['cell']}|{line['seed']}"] = np.array(line.pop("scores"), np.float32)
     tested.drop(columns=["time", "split", "source_ids"]).to_parquet(SCORES, compression="zstd")
     ROWS.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def by_test(scores: pd.DataFrame) -> Iterator[tuple[str, Videos]]:
-    rng = np.random.default_rng(0)
-    sets = scores["dataset"] + scores["compression"]
-    for name in TESTS:
-        yield name, Videos.of(scores[sets == name], rng)
 
 
 def holm(values: list[float]) -> list[float]:
@@ -161,14 +131,14 @@ def main() -> None:
     values: dict[tuple[str, str], float] = {}
     rng = np.random.default_rng(1)
     videos_of = {}
-    for test, videos in by_test(scores):
-        videos_of[test] = len(videos.label)
-        whole = np.ones((1, len(videos.label)))
-        drawn: dict[str, np.ndarray] = {}
-        points: dict[str, np.ndarray] = {}
+    for test in TESTS:
+        crops = scores[scores["dataset"] + scores["compression"] == test]
+        videos_of[test] = crops["video_id"].nunique()
+        columns = {cell: [f"{cell}|{seed}" for seed in seeds_of[cell]] for cell in complete}
+        whole, samples = aucs(crops, sum(columns.values(), []))
+        drawn = {cell: np.stack([samples[name] for name in columns[cell]]) for cell in complete}
+        points = {cell: np.array([whole[name] for name in columns[cell]]) for cell in complete}
         for cell in complete:
-            drawn[cell] = np.stack([videos.auc(cell, seed, videos.counts) for seed in seeds_of[cell]])
-            points[cell] = np.stack([videos.auc(cell, seed, whole) for seed in seeds_of[cell]])[:, 0]
             low, high = points[cell].min(), points[cell].max()
             networks[cell].append(f"{points[cell].mean():.3f} ({low:.3f} to {high:.3f})")
         if max(interval(drawn[cell].mean(0))[0] for cell in complete) <= 0.5:

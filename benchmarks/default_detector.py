@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from device_training import Normalise, Step, read_packs
+from device_training import Normalise, Step, magnified, read_packs
 from sficonv.models import create_model
 from sficonv.training.augmentation import PairAugmentation
 from sficonv.training.pairs import CropsInMemory, PairMaker, PairShares
@@ -88,14 +87,9 @@ class Validation:
 
     @torch.no_grad()
     def _scores(self, model: nn.Module, normalise: Any, zoom: float) -> np.ndarray:
-        side = round(SIZE / zoom)
-        low = (SIZE - side) // 2
         scores = []
         for start in range(0, len(self.rows), 128):
-            x = self.images[start : start + 128, :, low : low + side, low : low + side].float()
-            if side != SIZE:
-                x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", align_corners=False).round().clamp(0, 255)
-            x = normalise(x)
+            x = normalise(magnified(self.images[start : start + 128], zoom, SIZE))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 both = [model(x), model(x.flip(-1))]
             scores.append(sum(z.float() for z in both).diff(dim=1)[:, 0] / 2)

@@ -1,4 +1,4 @@
-"""What `default_detector.py` and `claim.py` share: crops from packs, and a training step on the device."""
+"""What `default_detector.py`, `claim.py` and `framing.py` share: crops, their middle, a training step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cuda_graph import recorded, warm_up
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEXTS = ("dataset", "split", "video_id", "source_ids", "compression", "method")
@@ -48,6 +50,18 @@ def read_packs(folder: Path, size: int) -> tuple[pd.DataFrame, np.ndarray]:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(decode, range(len(blobs)), chunksize=64))
     return pd.concat(tables, ignore_index=True), images
+
+
+def magnified(images: Tensor, zoom: float, size: int) -> Tensor:
+    """The middle of crops `(N, 3, S, S)` at `size` pixels a side, float32: they show the face `zoom` times as
+    large as the crops do."""
+    side = round(images.shape[-1] / zoom)
+    low = (images.shape[-1] - side) // 2
+    x = images[:, :, low : low + side, low : low + side].float()
+    if side == size:
+        return x
+    x = F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=side > size)
+    return x.round().clamp(0, 255)
 
 
 class Normalise:
@@ -117,23 +131,15 @@ class Step:
         elif self.use_graph and self.done == 3:
             self._record()
         elif self.use_graph:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self._step()
-            torch.cuda.current_stream().wait_stream(side)
+            warm_up(self._step)
         else:
             self._step()
         self.done += 1
 
     def _record(self) -> None:
         try:
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._step()
-            self.recorded = graph
-            graph.replay()
+            self.recorded = recorded(self._step)
+            self.recorded.replay()
         except Exception as error:  # the run is worth more than its speed
             print(f"no CUDA graph, each kernel is launched: {error!r}", flush=True)
             self.use_graph = False

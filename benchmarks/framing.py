@@ -12,17 +12,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detector_data import SIZE
-from device_training import Normalise
+from device_training import Normalise, magnified
 from document import write_between
 from publish_detector import NAMES, WEIGHTS, read_weights
-from sficonv.datasets.crops import read_crop
+from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import read_manifest
 
 ROWS = Path(__file__).parent / "measured" / "framing.csv"
@@ -31,19 +30,10 @@ MARKS = "<!-- framing: written by benchmarks/framing.py -->", "<!-- end of frami
 SOURCES, ITEMS, ZOOMS = ("celeba", "ffhq", "utkface", "dfdc"), 60, (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 
 
-def magnified(crop: np.ndarray, zoom: float) -> np.ndarray:
-    """The middle of a crop `(H, W, 3)` at `SIZE` pixels."""
-    side = round(min(crop.shape[:2]) / zoom)
-    top, left = (crop.shape[0] - side) // 2, (crop.shape[1] - side) // 2
-    middle = crop[top : top + side, left : left + side]
-    kind = cv2.INTER_CUBIC if side < SIZE else cv2.INTER_AREA
-    return np.asarray(cv2.resize(middle, (SIZE, SIZE), interpolation=kind))
-
-
 @torch.inference_mode()
-def log_odds(model: nn.Module, images: list[np.ndarray]) -> np.ndarray:
-    """Of each image, averaged with its mirror image."""
-    x = Normalise(torch.device("cpu"))(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float())
+def log_odds(model: nn.Module, images: Tensor) -> np.ndarray:
+    """Of each image `(N, 3, SIZE, SIZE)`, averaged with its mirror image."""
+    x = Normalise(torch.device("cpu"))(images)
     both = (model(x) + model(x.flip(-1))) / 2
     return both.diff(dim=1)[:, 0].numpy()
 
@@ -63,7 +53,7 @@ def main() -> None:
         rows = rows.sample(min(len(rows), ITEMS), random_state=0)
         crops = [read_crop(args.prepared / source / path) for path in rows["path"]]
         for zoom in ZOOMS:
-            images = [magnified(crop, zoom) for crop in crops]
+            images = torch.cat([magnified(to_tensor(crop)[None], zoom, SIZE) for crop in crops])
             for name, model in models.items():
                 median = float(np.median(log_odds(model, images)))
                 found.append({"source": source, "zoom": zoom, "detector": name, "median": round(median, 3)})

@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cuda_graph import recorded, warm_up
 from four_convolutions import four_convolutions
 from sficonv.conversion.fold import fold
 from sficonv.models import create_model
@@ -156,16 +157,9 @@ def replayed(run: Run, work: Work) -> Work:
     """The operations of a work as one CUDA graph."""
     if run.device != "cuda":
         raise ValueError("CUDA graphs need a GPU")
-    side_stream = torch.cuda.Stream()
-    side_stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side_stream):
-        for _ in range(3):
-            work()
-    torch.cuda.current_stream().wait_stream(side_stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+    for _ in range(3):
+        warm_up(work)
+    return recorded(work).replay
 
 
 def started(
