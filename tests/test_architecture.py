@@ -18,7 +18,7 @@ import sficonv
 
 ROOT = Path(sficonv.__file__).parent
 
-BASE = {"card", "errors", "estimate", "files", "pages", "version", "workers"}
+BASE = {"card", "errors", "estimate", "files", "pages", "ray_cluster", "version", "workers"}
 MODELS = {"nn", "conversion", "models"}
 DATA = {"media", "faces", "datasets", "splits", "preparation"}
 JUDGING = {"training", "evaluation", "attention", "detect"}
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "estimate": set(),
     "files": {"errors"},
     "pages": {"errors", "estimate", "version"},
+    "ray_cluster": {"errors"},
     "workers": set(),
     "nn": BASE,
     "conversion": BASE | {"nn"},

@@ -12,7 +12,7 @@ from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import ScanResult
 from sficonv.detect.scanning import skipped_result
-from sficonv.errors import SficonvError
+from sficonv.ray_cluster import ray_cluster
 
 FILES_PER_TASK = 16
 """Enough to fill a batch of faces, few enough to spread the work."""
@@ -32,8 +32,7 @@ def scan_on_ray(
 
     Args:
         files: From `reading.find_files`.
-        address: Of the cluster, as `ray.init` takes it; `None`: a cluster that this program has joined, else
-            one on this machine that ends with the scan.
+        address: Of the cluster, see `ray_cluster`.
         options: What of the files is looked at.
         **loading: The detector, as for `Detector`: `weights`, `device`, `batch_size`, `mirror`.
 
@@ -45,19 +44,9 @@ def scan_on_ray(
         >>> for result in scan_on_ray(find_files("inbox/"), address="auto"):  # doctest: +SKIP
         ...     print(result.path, result.verdict)
     """
-    try:
-        import ray
+    with ray_cluster(address) as ray:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
-    except ImportError as error:
-        raise SficonvError("the engine ray needs the package ray: pip install 'sficonv[ray]'") from error
-    ours = not ray.is_initialized()
-    if ours:
-        try:
-            local: dict[str, Any] = {} if address else {"include_dashboard": False}
-            ray.init(address=address or "local", log_to_driver=False, **local)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
-    try:
+
         cluster = ray.cluster_resources()
         gpus = int(cluster.get("GPU", 0)) if loading.get("device") is None else 0
         # without GPUs one processor stays for this program, which lists the files and takes the results
@@ -91,9 +80,6 @@ def scan_on_ray(
                         yield _crashed(task[0])
                 except RayTaskError as error:
                     raise error.cause from error
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 def _to_read(files: Iterable[SourceFile], skipped: list[ScanResult]) -> Iterator[str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sficonv.datasets.source import SourceItem
-from sficonv.errors import DataError, SficonvError
+from sficonv.errors import DataError
 from sficonv.preparation.extract import Part, limit_threads, watch_file
 from sficonv.preparation.options import PrepareOptions
 from sficonv.preparation.watchdog import hung
 from sficonv.preparation.workers import crashed, timed_out, work
+from sficonv.ray_cluster import ray_cluster
 
 
 def run_items_on_ray(todo: dict[str, SourceItem], out: Path, options: PrepareOptions) -> Iterator[Part]:
@@ -25,8 +26,8 @@ def run_items_on_ray(todo: dict[str, SourceItem], out: Path, options: PrepareOpt
         todo: The items by their path below the source folder.
         out: The prepared folder.
         options: How to find and cut faces. `workers` tasks run at a time, one processor each; by default one
-            less than the cluster has, which leaves one to the driver. `address` is the cluster's; by default
-            one that this program has joined, else one on this machine that ends with the run.
+            less than the cluster has, which leaves one to the driver. `address` is the cluster's, see
+            `ray_cluster`.
 
     Yields:
         The parts as `sficonv.preparation.workers.run_items` gives them.
@@ -36,27 +37,16 @@ def run_items_on_ray(todo: dict[str, SourceItem], out: Path, options: PrepareOpt
         DataError: The machines of the cluster do not see the prepared folder.
         OSError: The crops cannot be written.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise SficonvError("the engine ray needs the package ray: pip install 'sficonv[ray]'") from error
-    from ray.exceptions import WorkerCrashedError
+    with ray_cluster(options.address) as ray:
+        from ray.exceptions import WorkerCrashedError
 
-    ours, address = not ray.is_initialized(), options.address
-    if ours:
-        try:
-            dashboard = None if address else False  # that of a cluster is its own affair
-            ray.init(address=address or "local", log_to_driver=False, include_dashboard=dashboard)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SficonvError(f"no Ray cluster at {address!r}: {error}") from error
-    try:
         processors = int(ray.cluster_resources().get("CPU", 1))
         most = min(options.workers, processors) if options.workers else max(1, processors - 1)
         # A process that ends took its file with it, not the machine: the same file is tried once more.
         task = ray.remote(num_cpus=1, max_retries=0)(_task)
         tries = dict.fromkeys(todo, 2)
         waiting = iter(list(todo))
-        flying: dict[ray.ObjectRef[Any], str] = {}
+        flying: dict[Any, str] = {}
         again: list[str] = []
         where = out.resolve()
         while True:
@@ -85,9 +75,6 @@ def run_items_on_ray(todo: dict[str, SourceItem], out: Path, options: PrepareOpt
                         "folder; prepare into a folder that all machines of the cluster see"
                     )
                 yield part
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 def _task(item: SourceItem, name: str, out: Path, options: PrepareOptions) -> Part:
