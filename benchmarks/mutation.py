@@ -175,7 +175,8 @@ def _tests(module: str, package: Path) -> int:
     tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
     try:
         return int(pytest.main([
-            "-x", "-q", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "-m", "not slow",
+            "-x", "-q", "--tb=no", "--assert=plain", "-m", "not slow",
+            "-p", "no:cacheprovider", "-p", "no:unraisableexception",
             "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"),
             "-o", "addopts=--import-mode=importlib", *tests,
         ]))  # fmt: skip

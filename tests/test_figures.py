@@ -118,6 +118,7 @@ def test_the_page_of_the_claim_shows_what_the_raw_rows_give():
     table = rows("docs/claim.md", CLAIM)
     scores = pd.read_parquet(ROOT / "benchmarks" / "measured" / "claim_scores.parquet")
     dfdc = scores[scores["dataset"] == "dfdc"]
+    assert len(table) == 4
     for network, cells in table.items():
         seeds = [name for name in dfdc if name.rpartition("|")[0] == network]
         assert len(seeds) == 3

@@ -31,7 +31,7 @@ def test_a_registered_model_survives_pickle_save_and_copy(name, beta):
     x = torch.randn(2, 3, 64, 64)
     for again in (saved(model), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert isinstance(again, ConvertedModel)
-        assert type(again).__name__ == type(model).__name__ == "ResNet" or "mobilenet" in name
+        assert type(again).__name__ == type(model).__name__
         assert again.config == model.config and again.report == model.report
         assert again.training
         with pytest.raises(ValueError, match="takes images"):  # the check of the input came along

@@ -213,6 +213,15 @@ def test_test_crops_are_never_used(prepared):
     assert not any((crop == image).all() for crop in taken for image in held_out[:6])
 
 
+def test_calibration_takes_more_of_the_label_that_is_rare(prepared):
+    rows = read_manifest(prepared)
+    write_manifest(prepared, rows.assign(label=[1] * 4 + [0] * 20))
+    taken = read_calibration_crops(prepared, 40, 16)
+    fakes = [cv2.imread(str(prepared / path))[:, :, ::-1] for path in rows["path"][:4]]
+    assert len(taken) == 16
+    assert sum(any((crop == fake).all() for crop in taken) for fake in fakes) >= 3
+
+
 def test_the_command_line(small, tmp_path, capsys):
     out = tmp_path / "detector.onnx"
     assert main(["export", "--weights", str(small), "--out", str(out), "--json"]) == 0

@@ -64,7 +64,9 @@ def _wave(shape: tuple[int, ...]) -> Tensor:
 
 def stage(number: int | None, alpha: float, **options) -> SFIConv2d:
     """A layer of a stage, 3 x 3 from 16 to 32 channels unless told otherwise."""
-    options = {"kernel_size": 3, "padding": options.get("kernel_size", 3) // 2, "bias": False, **options}
+    options = {"kernel_size": 3, "bias": False, **options}
+    if "padding" not in options:
+        options["padding"] = options["kernel_size"] // 2
     c_in, c_out = options.pop("channels", (16, 32))
     ins, outs = {1: (0, alpha), 2: (alpha, alpha), 3: (alpha, 0), None: (0, 0)}[number]
     return SFIConv2d(c_in, c_out, alpha_in=ins, alpha_out=outs, **options)

@@ -246,8 +246,10 @@ def test_a_tensor_where_branches_belong_is_refused(name: str) -> None:
         OPERATORS[name].make()(torch.randn(1, 4, 7, 5))
 
 
-def test_branches_where_a_tensor_belongs_are_refused() -> None:
-    x = SpaceFreq(torch.randn(1, 2, 7, 5), torch.randn(1, 2, 3, 2))
-    for name in ("vanilla", "stage1-beta0.5"):
-        with pytest.raises((TypeError, RuntimeError)):
-            OPERATORS[name].make()(x)
+@pytest.mark.parametrize(
+    ("name", "channels"), [("vanilla", (2, 2)), ("stage1-beta0.5", (2, 2)), ("stage2-beta0.5", (3, 1))]
+)
+def test_branches_of_other_channels_are_refused(name: str, channels: tuple[int, int]) -> None:
+    x = SpaceFreq(torch.randn(1, channels[0], 7, 5), torch.randn(1, channels[1], 3, 2))
+    with pytest.raises(ValueError, match=r"takes \d spatial and \d high-frequency channels, got"):
+        OPERATORS[name].make()(x)

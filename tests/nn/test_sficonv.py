@@ -98,6 +98,27 @@ def test_stride_equals_the_literal_form(number, downsample):
     assert_close(layer(x), literal(layer, x))
 
 
+GEOMETRIES = {
+    "3x3 without padding": {"padding": 0},
+    "1x1 with padding": {"kernel_size": 1, "padding": 1},
+    "1x1, stride 2": {"kernel_size": 1, "stride": 2},
+    "2x2, stride 2": {"kernel_size": 2, "stride": 2, "padding": 0},
+    "rows apart": {"kernel_size": (3, 1), "stride": (2, 1), "padding": (2, 0), "dilation": (2, 1)},
+    "columns apart": {"kernel_size": (1, 3), "stride": (1, 2), "padding": (0, 2), "dilation": (1, 2)},
+    "three apart": {"stride": 3, "padding": (1, 0), "dilation": (1, 2)},
+}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_every_geometry_equals_the_literal_form(number, geometry):
+    torch.manual_seed(0)
+    for beta, size in itertools.product((0.75, 0.5, 0.25), ((16, 24), (25, 31), (13, 40))):
+        layer = stage(number, 0.5, beta=beta, bias=True, channels=(4, 6), **GEOMETRIES[geometry])
+        x = branches(layer, size)
+        assert_close(layer(x), literal(layer, x))
+
+
 def test_stage2_and_3_are_vanilla_convolutions_at_beta_1():
     for number in (2, 3):
         layer, vanilla = stage(number, 0.25), nn.Conv2d(16, 32, 3, padding=1, bias=False)
@@ -173,6 +194,14 @@ def test_branches_travel_channels_last_and_the_network_keeps_its_format(layout):
     assert out.is_contiguous(memory_format=layout)
     out.sum().backward()
     assert all(s.weight.grad.stride() == s.weight.stride() for s in stages)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_only_on_the_cpu_branches_travel_channels_last(number):
+    layer = stage(number, 0.5, beta=0.5).to("meta")
+    x = branches(layer)
+    y = layer(x.to("meta") if number == 1 else SpaceFreq(*(t.to("meta") for t in x)))
+    assert all(t.is_contiguous() for t in joined(y))
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

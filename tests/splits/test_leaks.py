@@ -58,8 +58,9 @@ def test_the_same_number_in_two_datasets_is_two_people(df: pd.DataFrame, crop_ro
         crop_row(20, source_ids="134", split="train"),
         crop_row(21, source_ids="134", split="val", dataset="other"),
     ]
-    findings = check_manifest(pd.concat([df, pd.DataFrame(rows)], ignore_index=True))
-    assert not any("134" in finding for finding in findings)
+    df = pd.concat([df, pd.DataFrame(rows)], ignore_index=True)
+    assert not any("134" in finding for finding in check_manifest(df))
+    assert any("134" in finding for finding in check_manifest(df.assign(dataset="set")))
 
 
 def test_the_official_test_list_is_not_for_training(df: pd.DataFrame) -> None:

@@ -281,8 +281,13 @@ def read_calibration_crops(folder: str | Path, side: int, count: int) -> np.ndar
             f"{folder}: {len(rows)} crops of the training and validation splits, {MIN_CALIBRATION} are needed"
             " for calibration; test crops are never used"
         )
-    rows = rows.sample(min(count, len(rows)), weights=balanced_weights(rows), random_state=0)
-    return np.stack([resize(read_crop(Path(folder) / path), (side, side)) for path in rows["path"]])
+    # not rows.sample: pandas refuses weights that are so unequal that all of a label is taken
+    chances = balanced_weights(rows)
+    taken = np.random.RandomState(0).choice(
+        len(rows), min(count, len(rows)), replace=False, p=chances / chances.sum()
+    )
+    paths = rows["path"].iloc[taken]
+    return np.stack([resize(read_crop(Path(folder) / path), (side, side)) for path in paths])
 
 
 def describe(detector: Detector, precision: Precision) -> dict[str, Any]:

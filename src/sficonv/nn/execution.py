@@ -197,7 +197,7 @@ def interact(
     f2s, f2f = geometry.convolve(fre, from_fre).split(rows, 1)
     f2f = resize(f2f, fre_size)
     if not from_spa.shape[1]:  # alpha = 1: nothing is spatial
-        return _biased(resize(f2s, size), f2f, split_bias(bias, rows))
+        return _biased(resize(f2s, size), f2f, bias)
     if not rows[1]:
         return add_upsampled(geometry.convolve(spa, from_spa, bias), f2s), f2f
     if not samples_cheaply(size, fre_size, geometry.kernel, geometry.padding):
@@ -218,7 +218,8 @@ def _interact_points(spa: Tensor, fre: Tensor, parts: PointParts, fre_size: Size
     return add_upsampled(s2s, f2s), F.conv2d(both, parts.to_fre, parts.bias_fre)
 
 
-def _biased(spa: Tensor, fre: Tensor, bias: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
-    if bias[0] is None or bias[1] is None:
+def _biased(spa: Tensor, fre: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    if bias is None:
         return spa, fre
-    return spa + bias[0][:, None, None], fre + bias[1][:, None, None]
+    to_spa, to_fre = bias[:, None, None].split((spa.shape[1], fre.shape[1]))
+    return spa + to_spa, fre + to_fre

@@ -125,8 +125,8 @@ class SFIBatchNorm2d(nn.BatchNorm2d):
     ) -> Tensor:
         if not x.shape[1]:
             return x
-        momentum = self.momentum
-        if momentum is None:  # a mean over all batches
-            momentum = 1.0 / max(1, int(self.num_batches_tracked or 1))
+        momentum, batches = self.momentum, self.num_batches_tracked
+        if momentum is None:  # a mean over all batches; before the first one it is not used
+            momentum = 1.0 / int(batches) if batches else 1.0
         run = self.batch_norm if self.training else F.batch_norm
         return run(x, mean, var, weight, bias, self.training or mean is None, momentum, self.eps)

@@ -215,6 +215,10 @@ class SFIConv2d(nn.Conv2d):
 
         Returns:
             `(B, out_channels, H', W')`; at beta < 1 Stages 1 and 2 give a `SpaceFreq`.
+
+        Raises:
+            TypeError: If `x` is a tensor where branches belong.
+            ValueError: If a branch has another number of channels.
         """
         if self.downsample == "avgpool" and self.stride != (1, 1):
             x = self._pool(x)
@@ -226,9 +230,12 @@ class SFIConv2d(nn.Conv2d):
             raise TypeError(
                 f"{self.name}: Stage {self.stage} at beta={self.beta} takes a SpaceFreq, got a tensor"
             )
-        if self.groups > 1:
-            return self._interact_grouped(x)
-        return self._interact(x)
+        if x.fre.shape[1] != self.fre_in:
+            raise ValueError(
+                f"{self.name} takes {self.spa_in} spatial and {self.fre_in} high-frequency channels, "
+                f"got {x.spa.shape[1]} and {x.fre.shape[1]}"
+            )
+        return self._interact_grouped(x) if self.groups > 1 else self._interact(x)
 
     def _pool(self, x: Tensor | SpaceFreq) -> Tensor | SpaceFreq:
         if isinstance(x, Tensor):

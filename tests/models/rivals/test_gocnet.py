@@ -43,6 +43,7 @@ def test_every_block_of_the_image_stream_attends():
     attentions = [m for m in model.image_stream.modules() if isinstance(m, ManipulationTraceAttention)]
     assert len(attentions) == 8
     assert not any(isinstance(m, ManipulationTraceAttention) for m in model.gradient_stream.modules())
+    assert [name for name, _ in model.named_buffers() if "kernel" in name]
     assert not [key for key in model.state_dict() if "kernel" in key]
 
 

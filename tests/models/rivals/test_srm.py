@@ -59,6 +59,7 @@ def test_residual_of_features_works_channel_by_channel():
 
 def test_kernels_are_neither_trained_nor_saved():
     model = create_model("srm")
+    assert [name for name, _ in model.named_buffers() if "kernel" in name]
     assert not [key for key in model.state_dict() if "kernel" in key]
     assert not [name for name, _ in model.named_parameters() if "kernel" in name]
 
