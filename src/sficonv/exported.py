@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 
@@ -168,9 +170,7 @@ class OpenVinoModel(ExportedModel):
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
-        require("openvino", "openvino")
-        import openvino
-
+        openvino = import_openvino()
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if device == "CPU":  # pinned to the first cores, processes would wait for each other there
             config["ENABLE_CPU_PINNING"] = False
@@ -209,6 +209,22 @@ def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedMo
     if suffix not in kinds:
         raise WeightsError(f"{path}: an exported detector is an .onnx file or OpenVINO's .xml file")
     return kinds[suffix](path, threads=threads)
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO, which then reports its use to nobody.
+
+    Left alone, it and NNCF fork a process that sends the versions and the operations of a model over the
+    network, with an identifier that they keep in the home folder. Both work without the package that does it.
+
+    Raises:
+        SficonvError: If OpenVINO is not installed.
+    """
+    require("openvino", "openvino")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return cast(ModuleType, openvino)
 
 
 def require(extra: str, *packages: str) -> None:

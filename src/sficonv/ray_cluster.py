@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         try:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use
             local: dict[str, Any] = {} if address else {"include_dashboard": False}
             ray.init(address=address or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:

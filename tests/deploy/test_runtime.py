@@ -1,6 +1,8 @@
 """OnnxModel and OpenVinoModel: what they take, and what they refuse."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -65,3 +67,15 @@ def test_a_missing_package_names_its_extra(exported, monkeypatch, package, extra
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SficonvError, match=rf"{package} is missing: pip install 'sficonv\[{extra}\]'"):
         kind(exported[".onnx" if kind is OnnxModel else ".xml"].path)
+
+
+def test_openvino_reports_its_use_to_nobody(exported, tmp_path):
+    program = (
+        "import sys; from sficonv.exported import open_exported; open_exported(sys.argv[1]);"
+        "from openvino.tools import ovc; print(type(ovc.telemetry).__module__)"
+    )
+    command = [sys.executable, "-c", program, str(exported[".xml"].path)]
+    home = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
+    assert not list(tmp_path.iterdir())  # left alone it keeps an identifier there

@@ -10,7 +10,7 @@ import numpy as np
 from torch.export import ExportedProgram
 
 from sficonv.deploy.half import is_weight, to_half
-from sficonv.exported import METADATA_KEY, require
+from sficonv.exported import METADATA_KEY, import_openvino, require
 
 PACKAGES = ("openvino", "nncf")
 
@@ -38,9 +38,7 @@ def to_openvino(program: ExportedProgram, crop_size: int, frames: int = 1) -> An
     Raises:
         SficonvError: If OpenVINO is not installed.
     """
-    require("openvino", "openvino")
-    import openvino
-
+    openvino = import_openvino()
     inputs = [("faces", [-1, crop_size, crop_size, 3])]
     if frames > 1:
         inputs = [("faces", [-1, frames, crop_size, crop_size, 3]), ("present", [-1, frames])]
@@ -63,6 +61,7 @@ def quantise(model: Any, crops: np.ndarray) -> Any:
         SficonvError: If NNCF is not installed.
     """
     require("openvino", *PACKAGES)
+    import_openvino()
     import nncf
 
     logger = logging.getLogger("nncf")
@@ -96,12 +95,10 @@ def _first_layers(model: Any) -> list[str]:
 
 def save(model: Any, path: Path, metadata: str, *, half: bool) -> None:
     """Write `path` (`.xml`) and its `.bin`, with the metadata inside; weights in 16 bits where asked."""
-    import openvino
-
     if half:
         _halve(model)
     model.set_rt_info(metadata, [METADATA_KEY])
-    openvino.save_model(model, path, compress_to_fp16=False)  # its own way would halve every constant
+    import_openvino().save_model(model, path, compress_to_fp16=False)  # else it halves every constant
 
 
 def _halve(model: Any) -> None:
