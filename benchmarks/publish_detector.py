@@ -5,8 +5,8 @@
 PREPARED holds the prepared folders of `detector_data.py`. Calibration, band and threshold come from
 validation rows of many sources, each weighing alike, and the worst of them sets the threshold. Celeb-DF, the
 test split of FaceForensics++, LFW, the composites and all other test rows are only measured. Writes
-`src/sficonv/weights/`, the scores of every crop to `benchmarks/measured/default_detector.csv`, and the
-figures into README.md and docs/results.md.
+`src/sficonv/weights/` (for PyTorch and as ONNX), the scores of every crop to
+`benchmarks/measured/default_detector.csv`, and the figures into README.md and docs/results.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import nn
 
 from document import write_between
 from sficonv.datasets.manifest import read_manifest
+from sficonv.deploy.export import export
 from sficonv.detect.detector import Detector
 from sficonv.detect.doctor import reference_inputs
 from sficonv.evaluation import judge, predict
@@ -248,6 +249,12 @@ def about_training(log: Path) -> dict[str, Any]:
     }
 
 
+def export_shipped() -> None:
+    """The same detector for installations without PyTorch, with the same card inside."""
+    made = export(WEIGHTS, out=WEIGHTS.with_suffix(".onnx"))
+    made.path.with_name(f"{made.path.name}.json").unlink()  # all of it is in the file
+
+
 def publish(prepared: Path, weights: Path, seen: list[str], log: Path | None, scores: Path | None) -> None:
     """Calibrate, measure, and write weights, card and documents."""
     model = read_weights(weights)
@@ -300,6 +307,7 @@ def publish(prepared: Path, weights: Path, seen: list[str], log: Path | None, sc
     document["benign"] = {effect.edit: effect.entry() for effect in effects}
     references = Detector(WEIGHTS, device="cpu").scores(reference_inputs())  # for `sficonv doctor`
     path = save_weights(WEIGHTS, model, document | {"reference_scores": references.tolist()}, half=True)
+    export_shipped()
     table = table_of(measured)
     fit = fitted.calibration
     note = (

@@ -18,15 +18,28 @@ import sficonv
 
 ROOT = Path(sficonv.__file__).parent
 
-BASE = {"card", "errors", "estimate", "files", "pages", "ray_cluster", "version", "workers"}
+BASE = {
+    "card",
+    "errors",
+    "estimate",
+    "extras",
+    "files",
+    "pages",
+    "ray_cluster",
+    "shipped",
+    "version",
+    "workers",
+}
 MODELS = {"nn", "conversion", "models"}
 DATA = {"media", "faces", "datasets", "splits", "preparation"}
 JUDGING = {"training", "evaluation", "attention", "detect"}
 MAY_IMPORT = {
+    "shipped": {"errors"},
     "version": set(),
     "card": {"errors"},
     "errors": set(),
     "estimate": set(),
+    "extras": {"errors"},
     "files": {"errors"},
     "pages": {"errors", "estimate", "version"},
     "ray_cluster": {"errors"},

@@ -11,9 +11,16 @@ import pytest
 from safetensors import safe_open
 
 from sficonv.cli.app import main
+from sficonv.detect.demo import photograph
 from sficonv.detect.detector import Detector
-from sficonv.models.checkpoint import default_weights, read_card
+from sficonv.detect.doctor import reference_inputs
+from sficonv.exported import OnnxModel
+from sficonv.faces.detectors import YuNet
+from sficonv.faces.face import crop_face
+from sficonv.files import sha256_of
+from sficonv.models.checkpoint import read_card
 from sficonv.nn import SFIConv2d
+from sficonv.shipped import shipped
 
 WEIGHTS = sorted(Path(str(files("sficonv") / "weights")).glob("*.safetensors"))
 
@@ -21,7 +28,7 @@ pytestmark = pytest.mark.skipif(not WEIGHTS, reason="this copy of the package ca
 
 
 def test_there_is_exactly_one_and_it_is_small():
-    assert [default_weights()] == WEIGHTS
+    assert [shipped()] == WEIGHTS
     assert WEIGHTS[0].stat().st_size <= 12e6
 
 
@@ -46,6 +53,17 @@ def test_its_card_says(entry):
 
 def test_it_is_calibrated():
     assert {"temperature", "uncertain"} <= read_card("default")["calibration"].keys()
+
+
+def test_the_same_detector_lies_beside_it_for_installations_without_pytorch():
+    """`export_shipped` in benchmarks/publish_detector.py makes it."""
+    exported = OnnxModel(shipped(".onnx"))
+    assert exported.metadata["weights_sha256"] == sha256_of(shipped())
+    assert exported.card == read_card("default")
+    face, _ = crop_face(photograph(), YuNet()(photograph())[0])
+    crops = [*reference_inputs(), face]
+    scores = [Detector(shipped(suffix), device="cpu").scores(crops) for suffix in (".onnx", ".safetensors")]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 @pytest.mark.slow

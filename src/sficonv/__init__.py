@@ -123,7 +123,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'sficonv' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        from sficonv.extras import EXTRAS, require
+
+        if error.name in EXTRAS["torch"]:  # what a scan does without
+            require("torch", error.name, what=f"sficonv.{name}")
+        raise
 
 
 def __dir__() -> list[str]:

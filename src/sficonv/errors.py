@@ -25,6 +25,10 @@ class WeightsError(SficonvError):
     """A weights file or model card that cannot be loaded safely or does not fit the model."""
 
 
+class MissingPackage(SficonvError, ImportError):
+    """A package of an extra that is not installed; the message names the extra."""
+
+
 def first_few(names: Sequence[object], most: int = 3) -> str:
     """The first of many names, and how many more there are, for a message.
 

@@ -6,7 +6,6 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -14,7 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from sficonv.card import check_card
-from sficonv.errors import SficonvError, WeightsError
+from sficonv.errors import WeightsError
+from sficonv.extras import require
 
 FORMAT = "sficonv-export/1"
 METADATA_KEY = "sficonv"
@@ -24,12 +24,15 @@ class ExportedModel(ABC):
     """What the two runtimes share: the metadata, and the check of the input.
 
     Attributes:
+        runtime: What computes, for people.
         path: The file.
         metadata: What `export` wrote into it: `card` (the model card), `input`, `output`, `precision`,
             `weights_sha256`, `versions`, and `views` (`["original"]`, or with `"mirrored"`).
         crop_size: Side of the face crops that it takes, in pixels.
         frames: Frames of the clips that it takes; 1 for a model of single images.
     """
+
+    runtime: str
 
     def __init__(self, path: str | Path, metadata: str | None) -> None:
         self.path = Path(path)
@@ -124,6 +127,8 @@ class OnnxModel(ExportedModel):
         (1,)
     """
 
+    runtime = "ONNX Runtime"
+
     def __init__(
         self,
         path: str | Path,
@@ -131,7 +136,7 @@ class OnnxModel(ExportedModel):
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        require("onnx", "onnxruntime")
+        require("onnx", "onnxruntime", what=f"{path}")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -168,6 +173,8 @@ class OpenVinoModel(ExportedModel):
         >>> model(np.zeros((1, 256, 256, 3), np.uint8)).shape  # doctest: +SKIP
         (1,)
     """
+
+    runtime = "OpenVINO"
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
         openvino = import_openvino()
@@ -218,20 +225,13 @@ def import_openvino() -> ModuleType:
     network, with an identifier that they keep in the home folder. Both work without the package that does it.
 
     Raises:
-        SficonvError: If OpenVINO is not installed.
+        MissingPackage: If OpenVINO is not installed.
     """
-    require("openvino", "openvino")
+    require("openvino", "openvino", what="OpenVINO's format")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     return cast(ModuleType, openvino)
-
-
-def require(extra: str, *packages: str) -> None:
-    """Raise an error that names the extra unless all `packages` are installed."""
-    for package in packages:
-        if find_spec(package) is None:
-            raise SficonvError(f"the package {package} is missing: pip install 'sficonv[{extra}]'")
 
 
 def _existing(path: str | Path) -> str:

@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, get_type_hints
 
 import pytest
 
 import sficonv.cli.signature as static
-from sficonv.cli import checks
+from sficonv import extras
 from sficonv.cli.app import main
 from sficonv.cli.describe import models
 from sficonv.cli.parser import arguments, make_parser, parse
@@ -64,7 +65,7 @@ def test_every_option_is_explained_once(verb):
     assert {name for names in named for name in names} <= {option.name for option in options}
     for need in VERBS[verb].needs:
         condition, _, extra = need.rpartition(": ")
-        assert extra in checks.EXTRAS
+        assert extra in extras.EXTRAS
         assert not condition or condition.partition("=")[0] in {option.name for option in options}
 
 
@@ -234,10 +235,11 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(line, answers):
 
 
 def test_a_missing_extra_is_named_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     assert main(["serve"]) == 1
     assert "pip install 'sficonv[serve]'" in capsys.readouterr().err
     assert main(["scan", str(tmp_path), "--engine", "ray"]) == 1
     assert "--engine ray needs ray" in capsys.readouterr().err
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "onnx" else find_spec(name))
     assert main(["export", "--out", str(tmp_path / "a.onnx")]) == 1
     assert "sficonv[onnx]" in capsys.readouterr().err

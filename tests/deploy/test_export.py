@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import sficonv
 from sficonv.cli.app import main
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.deploy import OpenVinoModel, open_exported
@@ -17,6 +18,7 @@ from sficonv.deploy.export import TOLERANCE, compare, export, read_calibration_c
 from sficonv.detect.detector import Detector
 from sficonv.errors import DataError, SficonvError
 from sficonv.faces.face import resize
+from sficonv.shipped import shipped
 
 
 def check_parity(path: Path, weights: Path, images: np.ndarray, most: float = 1e-4) -> np.ndarray:
@@ -124,6 +126,12 @@ def test_what_the_file_says_of_itself(small, exported):
     written = {p.name for p in result.path.parent.iterdir()}
     names = ("detector.onnx", "detector.xml")
     assert written == {*names, *(f"{name}.json" for name in names), "detector.bin"}
+
+
+def test_the_file_names_no_folder_of_the_machine_that_made_it(exported):
+    for written in (exported[".onnx"].path, shipped(".onnx")):
+        assert str(Path(sficonv.__file__).parent).encode() not in written.read_bytes()
+        assert b'File "' not in written.read_bytes()
 
 
 def test_the_contract_of_exported_files(exported):

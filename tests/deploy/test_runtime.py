@@ -65,7 +65,7 @@ def test_files_that_are_no_exported_detector(exported, tmp_path):
 )
 def test_a_missing_package_names_its_extra(exported, monkeypatch, package, extra, kind):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SficonvError, match=rf"{package} is missing: pip install 'sficonv\[{extra}\]'"):
+    with pytest.raises(SficonvError, match=rf"needs {package}: pip install 'sficonv\[{extra}\]'"):
         kind(exported[".onnx" if kind is OnnxModel else ".xml"].path)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from sficonv.faces.alignment import TEMPLATE
 from sficonv.faces.forging import paste, self_blend, shift_statistics
-from sficonv.faces.regions import face_regions
+from sficonv.faces.outlines import face_regions
 from sficonv.media.batches import Draw
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sficonv.faces.alignment import TEMPLATE
-from sficonv.faces.regions import CORNERS, face_regions, fill, soft_mask
+from sficonv.faces.outlines import CORNERS, face_regions
+from sficonv.faces.regions import fill, soft_mask
 from sficonv.media.batches import Draw
 
 

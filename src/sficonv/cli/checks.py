@@ -6,23 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatch
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sficonv.cli.describe import models
 from sficonv.cli.verbs import Verb
-from sficonv.errors import MediaError, SficonvError, WeightsError
-
-EXTRAS = {
-    "serve": ("fastapi", "fastapi_offline", "uvicorn", "python_multipart"),
-    "ray": ("ray",),
-    "dlib": ("dlib", "face_recognition_models"),
-    "tensorboard": ("tensorboard",),
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("openvino", "nncf"),
-}
-"""The packages of the extras that a verb or an option needs."""
+from sficonv.errors import MediaError, WeightsError
+from sficonv.extras import require
 
 
 def check(verb: Verb, given: Mapping[str, Any]) -> None:
@@ -33,7 +23,8 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
         given: Its options.
 
     Raises:
-        SficonvError: If none of the files given for an argument exists, or an extra is missing.
+        SficonvError: If none of the files given for an argument exists.
+        MissingPackage: If an extra is missing.
         ValueError: If there is no model of that name.
 
     Example:
@@ -61,11 +52,8 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
         option, _, value = condition.partition("=")
         if condition and not fnmatch(str(given.get(option)), value):
             continue
-        if missing := [package for package in EXTRAS[extra] if find_spec(package) is None]:
-            what = f"--{option.replace('_', '-')} {given[option]}" if condition else "this verb"
-            raise SficonvError(
-                f"{what} needs {', '.join(missing)}, which is not installed: pip install 'sficonv[{extra}]'"
-            )
+        what = f"--{option.replace('_', '-')} {given[option]}" if condition else "this verb"
+        require(extra, what=what)
 
 
 def _texts(given: Any) -> Iterator[str]:

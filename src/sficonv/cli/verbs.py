@@ -34,7 +34,7 @@ class Verb:
     reads: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("weights",)
     models: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("torch",)
     together: bool = False
 
 
@@ -47,7 +47,7 @@ VERBS = {
         nargs="+",
         metavar="PATH",
         reads=("paths",),
-        needs=("engine=ray: ray",),
+        needs=("parquet=*.parquet: tables", "engine=ray: ray"),
     ),
     "serve": Verb(
         "sficonv.service.command:serve",
@@ -77,11 +77,13 @@ VERBS = {
         "sficonv.detect.demo:demo",
         "forge a photo and a video, scan them and write a report; needs no data",
         "sficonv demo",
+        needs=(),
     ),
     "doctor": Verb(
         "sficonv.detect.doctor:doctor",
         "test this installation: decoders, face search, weights, scores, processors",
         "sficonv doctor",
+        needs=(),
     ),
     "models": Verb(
         "sficonv.cli.describe:models",
@@ -90,6 +92,7 @@ VERBS = {
         positional="pattern",
         nargs="?",
         metavar="PATTERN",
+        needs=(),
     ),
     "complexity": Verb(
         "sficonv.cli.describe:complexity_of",
@@ -127,7 +130,7 @@ VERBS = {
         positional="source",
         metavar="SOURCE",
         reads=("source",),
-        needs=("engine=ray: ray", "detector=dlib: dlib", "self_blend_points=68: dlib"),
+        needs=("torch", "engine=ray: ray", "detector=dlib: dlib", "self_blend_points=68: dlib"),
     ),
     "split": Verb(
         "sficonv.splits.split:split",
@@ -151,7 +154,7 @@ VERBS = {
         "sficonv train faces --out run",
         first="data",
         reads=("data", "extra_data"),
-        needs=("tensorboard=True: tensorboard",),
+        needs=("torch", "tensorboard=True: tensorboard"),
         together=True,
         models=("model",),
     ),
@@ -189,7 +192,13 @@ VERBS = {
         "write a detector as an ONNX or OpenVINO file: image in, P(fake) out",
         "sficonv export --out detector.onnx",
         reads=("calibration_data",),
-        needs=("format=onnx: onnx", "out=*.onnx: onnx", "format=openvino: openvino", "out=*.xml: openvino"),
+        needs=(
+            "torch",
+            "format=onnx: onnx",
+            "out=*.onnx: onnx",
+            "format=openvino: openvino",
+            "out=*.xml: openvino",
+        ),
     ),
     "reproduce": Verb(
         "sficonv.paper.tables.reproduce:reproduce",

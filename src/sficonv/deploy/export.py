@@ -16,7 +16,8 @@ from rich.console import Console
 
 from sficonv.deploy import onnx, openvino
 from sficonv.errors import DataError, SficonvError
-from sficonv.exported import FORMAT, open_exported, require
+from sficonv.exported import FORMAT, open_exported
+from sficonv.extras import require
 from sficonv.files import naming, sha256_of
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _check_arguments(
     if crops < MIN_CALIBRATION:
         raise ValueError(f"calibration_crops must be at least {MIN_CALIBRATION}, got {crops}")
     needed = onnx.PACKAGES if format == "onnx" else openvino.PACKAGES
-    require(format, *needed)
+    require(format, *needed, what="export")
     return format
 
 

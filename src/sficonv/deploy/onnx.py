@@ -11,7 +11,8 @@ import torch
 from torch.export import ExportedProgram
 
 from sficonv.deploy.half import is_weight, to_half
-from sficonv.exported import METADATA_KEY, require
+from sficonv.exported import METADATA_KEY
+from sficonv.extras import require
 
 BATCH = "batch"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # torch's exporter needs onnxscript
@@ -45,12 +46,28 @@ def save(program: ExportedProgram, path: Path, metadata: str, *, half: bool) -> 
         )
     assert converted is not None
     model = converted.model_proto
+    _forget_origin(model)
     _name_batch(model)
     model.metadata_props.add(key=METADATA_KEY, value=metadata)
     if half:
         _halve(model)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _forget_origin(model: Any) -> None:
+    """The exporter notes the lines of code that made each operation, with the folders of this machine."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.initializer,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+    ):
+        del part.metadata_props[:]
 
 
 def _name_batch(model: Any) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from torch.export import ExportedProgram
 
 from sficonv.deploy.half import is_weight, to_half
-from sficonv.exported import METADATA_KEY, import_openvino, require
+from sficonv.exported import METADATA_KEY, import_openvino
+from sficonv.extras import require
 
 PACKAGES = ("openvino", "nncf")
 

@@ -27,6 +27,7 @@ class FaceClassifier(Protocol):
 
     Attributes:
         name: Of the model.
+        runtime: What computes: `"PyTorch"`, `"ONNX Runtime"` or `"OpenVINO"`.
         card: Its model card.
         image_size: Side of what the network reads, in pixels.
         largest_batch: Most crops that one call should be given; `None` for any number.
@@ -35,6 +36,7 @@ class FaceClassifier(Protocol):
     """
 
     name: str
+    runtime: str
     card: dict[str, Any]
     image_size: int
     largest_batch: int | None
@@ -66,6 +68,8 @@ class TorchClassifier:
         ValueError: If `device` cannot be had.
         WeightsError: If the card makes no sense.
     """
+
+    runtime = "PyTorch"
 
     def __init__(
         self,
@@ -176,6 +180,7 @@ class ExportedClassifier:
                 f"{path}: averages over the mirror image inside the file; export it again with --no-mirror"
             )
         self.views: tuple[str, ...] = ("original", "mirrored") if self.exported.mirrored else ("original",)
+        self.runtime = self.exported.runtime
         self.card = self.exported.card
         self.name = str(self.card["model"])
         self.image_size = int(self.card["image_size"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,11 +74,11 @@ def demo(
 ) -> DemoResult:
     """Forge a photograph three times and a video, scan originals and forgeries, and write a report.
 
-    Needs no data and no network. The photograph is NASA's portrait of Eileen Collins, which scikit-image
-    carries. A forgery is a real blend: a copy of the face, moved a little, with other colours and another
-    sharpness, is laid over the face through a soft mask that follows its landmarks, as face-swapping programs
-    do. Each video is a slow pan and zoom over a photograph with sensor noise, encoded as H.264; the forged
-    one shows the first forgery.
+    Needs no data and no network. The photograph is NASA's portrait of Eileen Collins, in the public domain. A
+    forgery is a real blend: a copy of the face, softer, moved a little and with other colours, is laid over
+    the face through a soft mask that follows its landmarks, as face-swapping programs do. Each video is a
+    slow pan and zoom over a photograph with sensor noise, encoded as H.264; the forged one shows the first
+    forgery.
 
     The outcome is what the detector says, right or wrong. Forgeries of one photograph show how the system
     works; they do not measure it.
@@ -98,11 +99,10 @@ def demo(
         >>> print(demo().sentence())  # doctest: +SKIP
     """
     from PIL import Image
-    from skimage.data import astronaut
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    photo = astronaut()
+    photo = photograph()
     stills = {"real": photo}
     stills |= {f"fake-{number + 1}": forge(photo, seed=seed + number) for number in range(FORGERIES)}
     for name, image in stills.items():
@@ -119,6 +119,19 @@ def demo(
     return DemoResult(tuple(DemoCase(truths[r.path], r) for r in results), report)
 
 
+def photograph() -> np.ndarray:
+    """The portrait that the demonstration forges, RGB `uint8` `(512, 512, 3)`.
+
+    Example:
+        >>> photograph().shape
+        (512, 512, 3)
+    """
+    from PIL import Image
+
+    with (files("sficonv.detect") / "astronaut.webp").open("rb") as file:
+        return np.array(Image.open(file).convert("RGB"))
+
+
 def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Blend an altered copy of the largest face back into the photograph.
 
@@ -132,8 +145,10 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     Raises:
         SficonvError: If there is no face.
     """
+    import cv2
+
     from sficonv.faces.detectors import YuNet
-    from sficonv.faces.forging import forge_one
+    from sficonv.faces.outlines import face_regions
 
     faces = YuNet()(image)
     if not faces:
@@ -143,10 +158,30 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     left = int(np.clip(x + width / 2 - side / 2, 0, image.shape[1] - side))
     top = int(np.clip(y + height / 2 - side / 2, 0, image.shape[0] - side))
     window = np.s_[top : top + side, left : left + side]
-    forgery = image.copy()
+    rng = np.random.default_rng(seed)
     points = faces[0].landmarks - np.array([left, top], np.float32)
-    forgery[window], _ = forge_one(image[window], points, seed=seed, change_target=0)
+    (outline,) = face_regions(points, side, 1, rng)
+    mask = cv2.fillConvexPoly(np.zeros((side, side), np.float32), np.rint(outline * side).astype(int), 1.0)
+    mask = cv2.GaussianBlur(mask, (0, 0), side * rng.uniform(0.01, 0.03))[..., None]
+    face = image[window].astype(np.float32)
+    forgery = image.copy()
+    forgery[window] = np.rint(face + mask * (_altered(face, rng) - face)).clip(0, 255)
     return forgery
+
+
+def _altered(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy of a face: softer, moved a little, with other colours."""
+    import cv2
+
+    side = len(face)
+    share = rng.uniform(0.4, 1.0)
+    small = cv2.resize(face, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    soft = cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
+    scale, shift = rng.uniform(0.96, 1.04), rng.uniform(-0.03, 0.03, 2) * side
+    centre = (1 - scale) * side / 2
+    matrix = np.array([[scale, 0, centre + shift[0]], [0, scale, centre + shift[1]]])
+    moved = cv2.warpAffine(soft, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
+    return moved * rng.uniform(0.96, 1.04, 3) + rng.uniform(-5, 5, 3)
 
 
 def pan(image: np.ndarray, *, frames: int = SECONDS * FPS, seed: int = 0) -> Iterator[np.ndarray]:

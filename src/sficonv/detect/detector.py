@@ -18,7 +18,9 @@ from sficonv.detect.reading import OnProgress
 from sficonv.detect.results import ScanResult, ScanResults, Verdict
 from sficonv.detect.scanning import scan_files
 from sficonv.errors import WeightsError
+from sficonv.extras import installed, require
 from sficonv.files import sha256_of
+from sficonv.shipped import DEFAULT, shipped
 from sficonv.version import __version__
 
 if TYPE_CHECKING:
@@ -30,9 +32,10 @@ class Detector:
 
     Args:
         weights: What to load: a `.safetensors` file with its `.json` card beside it, `"default"` for the
-            shipped detector, `owner/name` for a repository of the Hugging Face Hub that holds such a pair, or
-            what `sficonv export` wrote: an `.onnx` file (ONNX Runtime) or an `.xml` file (OpenVINO). Or a
-            model from `create_model` or `load_weights`; then `card` is needed.
+            shipped detector (in ONNX Runtime where PyTorch is not installed), `owner/name` for a repository
+            of the Hugging Face Hub that holds such a pair, or what `sficonv export` wrote: an `.onnx` file
+            (ONNX Runtime) or an `.xml` file (OpenVINO). Or a model from `create_model` or `load_weights`;
+            then `card` is needed.
         card: The model card of such a model. Read from it: `calibration` (see `sficonv.card.Calibration`),
             `inference.views` (`["original", "mirrored"]` averages over the crop and its mirror image), `crop`
             (how faces were cut for training: `margin`, side of the square relative to the longer side of the
@@ -52,7 +55,7 @@ class Detector:
         ValueError: If `batch_size` is not positive or `device` cannot be had.
         WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names, or if
             the card makes no sense.
-        SficonvError: If the runtime of an exported file is not installed.
+        MissingPackage: If PyTorch, or the runtime of an exported file, is not installed.
 
     Example:
         >>> from sficonv.models import create_model
@@ -159,8 +162,10 @@ class Detector:
 
         Raises:
             WeightsError: If this detector runs an exported file, which has none.
+            MissingPackage: If PyTorch is not installed.
         """
         if not isinstance(self.classifier, TorchClassifier):
+            require("torch", "torch", what="attention")
             raise WeightsError(
                 f"{self.weights}: attention needs gradients: use the .safetensors file, not an export"
             )
@@ -296,11 +301,15 @@ class Detector:
 def _load(
     weights: str | Path, device: str | None, mirror: bool, compile: bool, threads: int | None
 ) -> tuple[Path, FaceClassifier]:
+    if str(weights) == DEFAULT and not installed("torch"):
+        weights = shipped(".onnx")
     if Path(weights).suffix in (".onnx", ".xml"):
         path = Path(weights)
         if compile:
             raise ValueError(f"{path}: an exported detector is compiled by its runtime, not by torch.compile")
         return path, ExportedClassifier(path, device=device, mirror=mirror, threads=threads)
+    require("torch", "torch", what=f"{weights}")
+
     from sficonv.models.checkpoint import load_weights, resolve_weights
 
     path = resolve_weights(weights)

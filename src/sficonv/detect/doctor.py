@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from sficonv.detect.classifiers import ExportedClassifier
 from sficonv.detect.detector import Detector
 from sficonv.errors import SficonvError
+from sficonv.extras import installed
 from sficonv.files import sha256_of
 
 PACKAGES = ("sficonv", "torch", "numpy", "pillow", "opencv-python-headless", "av", "onnxruntime", "openvino")
@@ -134,9 +136,11 @@ def _versions() -> tuple[bool, str]:
 
 
 def _processors() -> tuple[bool, str]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not installed("torch"):
+        return True, f"{usable} cores; PyTorch is not installed: scans run in ONNX Runtime"
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cuda = torch.cuda.is_available()
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if cuda else []
     return True, f"{usable} cores, {torch.get_num_threads()} threads, {', '.join(gpus) or 'no GPU'}"
@@ -176,18 +180,24 @@ def _video() -> tuple[bool, str]:
 
 
 def _face() -> tuple[bool, str]:
-    from skimage.data import astronaut
-
+    from sficonv.detect.demo import photograph
     from sficonv.faces.detectors import YuNet
 
-    faces = YuNet()(astronaut())
+    faces = YuNet()(photograph())
     sound = len(faces) == 1 and 150 < sum(faces[0].box[::2]) / 2 < 280
     return sound, f"{len(faces)} face found where there is one"
 
 
 def _weights(detector: Detector) -> tuple[bool, str]:
     assert detector.weights is not None
-    found, stated = sha256_of(detector.weights), detector.card.get("weights_sha256")
+    stated = detector.card.get("weights_sha256")
+    if isinstance(detector.classifier, ExportedClassifier):
+        made_of = detector.classifier.exported.metadata.get("weights_sha256")
+        told = f"{detector.weights.name} in {detector.classifier.runtime}, made of weights with SHA-256"
+        return made_of == stated, f"{told} {made_of}" + (
+            "" if made_of == stated else f", but its card states {stated}"
+        )
+    found = sha256_of(detector.weights)
     if stated is None:
         return True, f"{detector.weights.name}, SHA-256 {found} (the card states none)"
     return found == stated, f"{detector.weights.name}, SHA-256 {found}" + (

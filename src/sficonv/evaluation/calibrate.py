@@ -32,8 +32,9 @@ from sficonv.evaluation.predict import predict
 from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import read_scores
 from sficonv.files import atomic_file
-from sficonv.models.checkpoint import DEFAULT, load_weights, resolve_weights
+from sficonv.models.checkpoint import load_weights, resolve_weights
 from sficonv.models.inference import asks_for_mirror
+from sficonv.shipped import DEFAULT
 from sficonv.splits.split import drawn_splits
 
 MISSED = 0.1

@@ -24,7 +24,7 @@ from sficonv.evaluation.matching import by_path, by_video
 from sficonv.evaluation.result import EvaluationResult, remarks
 from sficonv.evaluation.score_table import ROW_KEYS, VIDEO_KEYS, ScoreTable, score_file, table_in_memory
 from sficonv.evaluation.scores import Scores, read_scores
-from sficonv.models.checkpoint import DEFAULT
+from sficonv.shipped import DEFAULT
 
 if TYPE_CHECKING:
     from rich.console import Group

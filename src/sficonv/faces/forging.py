@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sficonv.faces.regions import face_regions, place, soft_mask
+from sficonv.faces.outlines import face_regions
+from sficonv.faces.regions import place, soft_mask
 from sficonv.media.batches import (
     Draw,
     affine,
@@ -87,7 +88,7 @@ def self_blend(images: Tensor, outlines: Tensor, draw: Draw, *, change_target: f
 
     Args:
         images: Float `(B, 3, S, S)`, real faces.
-        outlines: `(B, N, 2)`, the regions to forge, see `sficonv.faces.regions.face_regions`.
+        outlines: `(B, N, 2)`, the regions to forge, see `sficonv.faces.outlines.face_regions`.
         draw: Every random decision.
         change_target: Share whose surroundings get the other statistics instead of the pasted copy; `real` is
             changed with them.
@@ -170,7 +171,7 @@ def forge_one(
 
     Args:
         image: uint8 `(S, S, 3)`, RGB, a real face.
-        landmarks: `(5, 2)` or `(68, 2)` pixels, see `sficonv.faces.regions.face_regions`.
+        landmarks: `(5, 2)` or `(68, 2)` pixels, see `sficonv.faces.outlines.face_regions`.
         seed: Decides everything random.
         change_target: See `self_blend`; 0 keeps everything outside of the mask as it is.
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,21 +25,9 @@ from sficonv.errors import WeightsError
 from sficonv.files import atomic_file
 from sficonv.models.hub import fetch, is_repository
 from sficonv.models.registry import create_model
+from sficonv.shipped import DEFAULT, shipped
 
-DEFAULT = "default"
 _NEEDED = ("model", "options", "num_classes", "image_size", "mean", "std")
-
-
-def default_weights() -> Path:
-    """Path of the detector that is shipped with the package.
-
-    Raises:
-        WeightsError: If this installation has none.
-    """
-    shipped = sorted(Path(str(files("sficonv") / "weights")).glob("*.safetensors"))
-    if not shipped:
-        raise WeightsError("this installation of sficonv carries no shipped detector; pass a weights file")
-    return shipped[0]
 
 
 def save_weights(
@@ -127,7 +114,7 @@ def resolve_weights(path: str | Path) -> Path:
             code when they are opened and are refused here.
     """
     if str(path) == DEFAULT:
-        return default_weights()
+        return shipped()
     if is_repository(path):
         return fetch(str(path))
     path = Path(path)

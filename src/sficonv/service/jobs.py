@@ -61,8 +61,8 @@ class Jobs:
         self._mending = Lock()
         self._images_waiting = 0
         self._closing = False
-        threads = max(1, (os.cpu_count() or 1) // settings.workers)
-        loading = (settings.weights, settings.device, settings.memory_limit, threads)
+        self._threads = max(1, (os.cpu_count() or 1) // settings.workers)
+        loading = (settings.weights, settings.device, settings.memory_limit, self._threads)
         self._job_workers = Workers(settings.workers, work.start, loading)
         self._image_workers = Workers(1, work.start, loading)
         try:
@@ -123,7 +123,7 @@ class Jobs:
                 raise TooBusyError("too many images are waiting; try again in a moment")
             self._images_waiting += 1
         chosen = self.settings
-        arguments = (path, name, chosen.weights, chosen.device, self._limits())
+        arguments = (path, name, chosen.weights, chosen.device, self._threads, self._limits())
         future = self._image_workers.schedule(work.judge_image, arguments, chosen.time_limit)
         future.add_done_callback(self._image_done)
         return future
@@ -175,7 +175,7 @@ class Jobs:
 
     def _schedule(self, id: str) -> None:
         chosen = self.settings
-        arguments = (id, chosen.folder, chosen.weights, chosen.device, self._limits())
+        arguments = (id, chosen.folder, chosen.weights, chosen.device, self._threads, self._limits())
         future = self._job_workers.schedule(work.run_job, arguments, chosen.time_limit)
         with self._lock:
             self._running[id] = future

@@ -27,10 +27,10 @@ PATIENCE = 30.0
 
 
 @cache
-def _detector(weights: str, device: str | None) -> Detector:
+def _detector(weights: str, device: str | None, threads: int) -> Detector:
     from sficonv.detect.detector import Detector
 
-    return Detector.from_pretrained(weights, device=device)
+    return Detector(weights, device=device, threads=threads)
 
 
 def start(weights: str, device: str | None, memory_limit: int, threads: int) -> None:
@@ -59,11 +59,9 @@ def warm_up(weights: str, device: str | None, memory_limit: int, threads: int) -
     """
     import cv2
     import numpy as np
-    import torch
 
-    torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    detector = _detector(weights, device)
+    detector = _detector(weights, device, threads)
     detector.scores([np.zeros((detector.crop_size, detector.crop_size, 3), np.uint8)])
     _limit_memory(memory_limit)
     low, high = detector.band
@@ -89,14 +87,14 @@ def _limit_memory(more: int) -> None:
 
 
 def judge_image(
-    path: Path, name: str, weights: str, device: str | None, limits: dict[str, Any]
+    path: Path, name: str, weights: str, device: str | None, threads: int, limits: dict[str, Any]
 ) -> dict[str, Any]:
     """Judge one image.
 
     Args:
         path: The file.
         name: What to call it in the answer.
-        weights, device: As of `Settings`.
+        weights, device, threads: As of `warm_up`.
         limits: Fields of `ScanOptions`.
 
     Returns:
@@ -104,16 +102,18 @@ def judge_image(
     """
     from sficonv.detect.options import ScanOptions
 
-    return _scan(path, name, _detector(weights, device), ScanOptions(**limits)).to_dict()
+    return _scan(path, name, _detector(weights, device, threads), ScanOptions(**limits)).to_dict()
 
 
-def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dict[str, Any]) -> None:
+def run_job(
+    id: str, folder: Path, weights: str, device: str | None, threads: int, limits: dict[str, Any]
+) -> None:
     """Judge the file of a job; the answer and the progress go into the store, the report beside the file.
 
     Args:
         id: Of the job.
         folder: Of the service.
-        weights, device: As of `Settings`.
+        weights, device, threads: As of `warm_up`.
         limits: Fields of `ScanOptions`.
     """
     from sficonv.detect.options import ScanOptions
@@ -134,7 +134,7 @@ def run_job(id: str, folder: Path, weights: str, device: str | None, limits: dic
             with suppress(StoreError):  # the next note may come through
                 quick.advance(id, share)
 
-    detector = _detector(weights, device)
+    detector = _detector(weights, device, threads)
     options = ScanOptions(**(limits | job.options))
     result = _scan(places.upload(id), job.name, detector, options, evidence=True, on_progress=on_progress)
     pictures = draw(result, detector)

@@ -35,6 +35,7 @@ from sficonv.splits.near_duplicates import (
     with_near_duplicates_together,
 )
 from sficonv.splits.paper_protocol import paper_split
+from sficonv.splits.validation import lacks_validation, take_validation
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class SplitOptions:
 def split(
     data: str | Path,
     *,
-    protocol: Literal["official", "identity", "leave-one-out", "paper"],
+    protocol: Literal["official", "identity", "validation", "leave-one-out", "paper"],
     seed: int = 0,
     leave_out: Sequence[str] | str | None = None,
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
@@ -99,10 +100,11 @@ def split(
     Args:
         data: A prepared folder, or one of its manifests.
         protocol: "official": the published lists of the dataset. "identity": our own split in which no
-            person is on two sides. "leave-one-out": trained without one manipulation and tested on that
-            alone, on the splits that `data` has. "paper": the random draw of frames of the SFIConv paper,
-            to compare with its figures only: it is leaky.
-        seed: Seed of what is drawn at random ("identity" and "paper").
+            person is on two sides. "validation": as `data` says, with a validation set by identity out of its
+            training set, as `train` makes it where there is none. "leave-one-out": trained without one
+            manipulation and tested on that alone, on the splits that `data` has. "paper": the random draw of
+            frames of the SFIConv paper, to compare with its figures only: it is leaky.
+        seed: Seed of what is drawn at random ("identity", "validation" and "paper").
         leave_out: For "leave-one-out": the manipulation to test on, for example Deepfakes, or several.
         fractions: For "identity": shares of train, val and test.
         val_share: For "paper", which has no validation set: the share of its training frames to choose the
@@ -167,11 +169,14 @@ def outdated(data: str | Path) -> bool:
 def drawn_splits(data: str | Path) -> Path:
     """What to judge a detector on: the folder or manifest itself, or the splits that a training has drawn.
 
-    Training draws splits by identity where a prepared folder has none, beside its crops. Whoever then names
-    the folder means these. Splits drawn before the folder was prepared anew do not count.
+    Where a prepared folder has no splits, or no validation set, training draws them by identity and writes
+    them beside the crops. Whoever then names the folder means these. Splits drawn before the folder was
+    prepared anew do not count.
     """
-    drawn = prepared_folder(data) / IDENTITY_MANIFEST
-    if not drawn.is_file() or (read_manifest(data)["split"] != "").any() or outdated(drawn):
+    rows = read_manifest(data)
+    split_up = bool((rows["split"] != "").any())
+    drawn = prepared_folder(data) / (VALIDATION_MANIFEST if split_up else IDENTITY_MANIFEST)
+    if not drawn.is_file() or outdated(drawn) or (split_up and not lacks_validation(rows)):
         return Path(data)
     return drawn
 
@@ -206,6 +211,12 @@ def identity_split(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFram
     return df.assign(split=df["video_id"].map(split_of)), Protocol("identity", statement, seed=options.seed)
 
 
+def validation_split(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFrame, Protocol]:
+    """The splits that there are, with a validation set out of the training set."""
+    rows, told = take_validation(df, seed=options.seed)
+    return rows, Protocol("validation", f"the test set as it is; {told}", seed=options.seed)
+
+
 def leave_one_out(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFrame, Protocol]:
     """Real rows keep their split; train and val lose the manipulation's fakes, test loses all others."""
     methods = sorted(set(df.loc[df["label"] == 1, "method"]))
@@ -234,13 +245,15 @@ def leave_one_out(df: pd.DataFrame, options: SplitOptions) -> tuple[pd.DataFrame
 PROTOCOLS: dict[str, Callable[[pd.DataFrame, SplitOptions], tuple[pd.DataFrame, Protocol]]] = {
     "official": official_split,
     "identity": identity_split,
+    "validation": validation_split,
     "leave-one-out": leave_one_out,
     "paper": lambda df, options: paper_split(df, seed=options.seed, val_share=options.val_share),
 }
 
 
 IDENTITY_MANIFEST = "manifest-identity-seed0.parquet"
-"""What `split` writes for the protocol "identity" unless a seed is given."""
+VALIDATION_MANIFEST = "manifest-validation-seed0.parquet"
+"""What `split` writes for the protocols "identity" and "validation" unless a seed is given."""
 
 
 def _file_name(protocol: Protocol, options: SplitOptions) -> str:

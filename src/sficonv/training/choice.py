@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from sficonv.datasets.manifest import read_manifest
 from sficonv.models import read_card
 from sficonv.splits.split import split
+from sficonv.splits.validation import lacks_validation
 from sficonv.training.options import TrainOptions
 from sficonv.training.recipes import Recipe
 
@@ -55,19 +59,35 @@ def choose_start(
     return model, options, said
 
 
-def with_splits(data: Path) -> tuple[Path, list[str]]:
-    """The manifest to train on: where no crop belongs to a split, one that is split by identity.
+def with_splits(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The manifests to train on, with splits and a validation set by identity where there are none.
 
-    It is written beside the crops, where evaluation and calibration find it.
+    They are written beside the crops, where evaluation and calibration find them.
 
     Returns:
-        The folder as it is or the new manifest, and what to tell the caller.
+        The folders as they are or new manifests, and what to tell the caller.
+
+    Raises:
+        DataError: No validation set can be taken out of the training set.
     """
-    rows = read_manifest(data)
-    if rows.empty or (rows["split"] != "").any():
-        return data, []
-    report = split(data, protocol="identity")
-    return report.manifest, [
-        f"splits: {data} has none, so they were drawn: {report.protocol.statement}.",
-        f"  They are in {report.manifest}; evaluate and calibrate take the same ones.",
-    ]
+    tables = [read_manifest(folder) for folder in folders]
+    unsplit = [not rows.empty and not (rows["split"] != "").any() for rows in tables]
+    missing = not any(unsplit) and lacks_validation(pd.concat(tables))
+    found: list[Path] = []
+    said: list[str] = []
+    for folder, rows, without in zip(folders, tables, unsplit, strict=True):
+        if without:
+            report = split(folder, protocol="identity")
+            what = "has none, so they were drawn"
+        elif missing and lacks_validation(rows):
+            report = split(folder, protocol="validation")
+            what = "has no validation set with real and fake faces, so one was drawn"
+        else:
+            found.append(folder)
+            continue
+        found.append(report.manifest)
+        said += [
+            f"splits: {folder} {what}: {report.protocol.statement}.",
+            f"  They are in {report.manifest}; evaluate and calibrate take the same ones.",
+        ]
+    return found, said

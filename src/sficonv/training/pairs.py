@@ -20,7 +20,7 @@ from torch import Tensor
 from sficonv.datasets.manifest import identities
 from sficonv.errors import DataError
 from sficonv.faces.forging import Forged, paste, self_blend
-from sficonv.faces.regions import face_regions
+from sficonv.faces.outlines import face_regions
 from sficonv.media.batches import Draw
 from sficonv.training.augmentation import PairAugmentation
 

@@ -122,7 +122,7 @@ def train(
     with quiet_lightning(), _farewell(out), stopped_by_signals(), readable_errors():
         trainer = make_trainer(out, plan, options, hardware, [history, same_run, speed, *callbacks])
         first = trainer.is_global_zero
-        folders, splits = _with_splits(data)
+        folders, splits = with_splits(_folders(data))
         rows = load_training_data(folders, _folders(options.extra_data))
         pl.seed_everything(plan.seed, workers=True, verbose=False)
         detector, config = _make(model, plan, options)
@@ -175,11 +175,6 @@ def train(
 
 def _folders(given: PathLike | Sequence[PathLike]) -> list[Path]:
     return [Path(given)] if isinstance(given, str | Path) else [Path(folder) for folder in given]
-
-
-def _with_splits(data: PathLike | Sequence[PathLike]) -> tuple[list[Path], list[str]]:
-    found = [with_splits(folder) for folder in _folders(data)]
-    return [folder for folder, _ in found], [line for _, lines in found for line in lines]
 
 
 def _make(model: str, recipe: Recipe, options: TrainOptions) -> tuple[nn.Module, ModelConfig]:

@@ -17,7 +17,7 @@ from sficonv.datasets.manifest import prepared_folder, read_manifest
 from sficonv.datasets.masks import MaskedCrops
 from sficonv.errors import DataError
 from sficonv.faces.forging import self_blend
-from sficonv.faces.regions import face_regions
+from sficonv.faces.outlines import face_regions
 from sficonv.media.batches import Draw
 
 
