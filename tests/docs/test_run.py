@@ -42,6 +42,7 @@ NOT_RUN = {
     "ruff": "is a step of CI",
     "mypy": "is a step of CI",
     "docker": "needs Docker",
+    "mike": "writes a branch of the clone; tests/docs/test_versions.py does so in a clone of its own",
     "curl": "asks a running service; tests/service asks the same",
     "torchrun": "needs several devices; tests/training/test_devices.py starts several processes",
     "python benchmarks/": "needs research data",
