@@ -69,7 +69,7 @@ def literal(layer: SFIConv2d, x: Features) -> Features:
 
 def _literal_branches(layer: SFIConv2d, x: Features) -> Features:
     if layer.downsample == "avgpool" and layer.stride != (1, 1):
-        pooled = [F.avg_pool2d(t, layer.stride) for t in joined(x)]
+        pooled = [F.avg_pool2d(t, layer.stride, ceil_mode=True) for t in joined(x)]
         x = pooled[0] if isinstance(x, Tensor) else SpaceFreq(*pooled)
     rows_spa, rows_fre = layer.weight[: layer.spa_out], layer.weight[layer.spa_out :]
 
@@ -88,8 +88,12 @@ def _literal_branches(layer: SFIConv2d, x: Features) -> Features:
 
     to_spa, to_fre = slice(0, layer.spa_out), slice(layer.spa_out, None)
     if isinstance(x, Tensor):
-        spa = bias(conv(x, rows_spa), to_spa)
-        trace = x if layer.mcs is None else literal_mcs(layer.mcs, x)
+        for_spa, for_fre = x, x
+        if layer.groups > 1:  # each row reads its own group
+            border = x.shape[1] - layer.fre_out * x.shape[1] // layer.out_channels
+            for_spa, for_fre = x[:, :border], x[:, border:]
+        spa = bias(conv(for_spa, rows_spa), to_spa)
+        trace = for_fre if layer.mcs is None else literal_mcs(layer.mcs, for_fre)
         return SpaceFreq(spa, bias(to(conv(trace, rows_fre), low(spa.shape[-2:])), to_fre))
     if layer.groups > 1:  # no cross terms: each branch keeps its own groups
         spa = bias(conv(x.spa, rows_spa), to_spa)

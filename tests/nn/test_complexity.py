@@ -1,9 +1,86 @@
-"""complexity(): the paper's Tables II and III row by row, and what is really computed."""
+"""complexity(): counts by hand, the paper's Tables II and III row by row, and what is really computed."""
 
 import pytest
+from torch import nn
 
 from sficonv.models import create_model
-from sficonv.nn import complexity
+from sficonv.nn import SFIBatchNorm2d, SFIConv2d, complexity
+
+
+def sfic(c_in: int, c_out: int, ins: float, outs: float, kernel=3, padding=1, **options) -> SFIConv2d:
+    return SFIConv2d(
+        c_in,
+        c_out,
+        kernel,
+        padding=padding,
+        alpha_in=ins,
+        alpha_out=outs,
+        beta=0.5,
+        mcs_mode="none",
+        **options,
+    )
+
+
+FIRST = sfic(3, 8, 0, 0.25, bias=False)  # from 3 channels to 6 spatial and 2 high-frequency ones
+FIRST_MACS = 9 * 3 * 8 * 8 * 8  # at 8 x 8
+BRANCHES = 6 * 8 * 8 + 2 * 4 * 4
+BY_HAND = {
+    "convolution": (nn.Conv2d(3, 8, (3, 1), (2, 1), (1, 0)), 8 * (4 * 8) * (3 * 3 + 1)),
+    "without bias": (nn.Conv2d(3, 8, (3, 1), (2, 1), (1, 0), bias=False), 8 * (4 * 8) * (3 * 3)),
+    "groups": (nn.Conv2d(3, 6, 3, groups=3, bias=False), 6 * (6 * 6) * 9),
+    "transposed": (nn.ConvTranspose2d(3, 4, (2, 3), 2), 3 * (8 * 8) * (6 * 4) + 4 * (16 * 17)),
+    "transposed, groups": (nn.ConvTranspose2d(3, 6, 2, groups=3, bias=False), 3 * (8 * 8) * (4 * 2)),
+    "linear": (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), 5 * (192 + 1)),
+    "linear without bias": (nn.Sequential(nn.Flatten(), nn.Linear(192, 5, bias=False)), 5 * 192),
+    "norm": (nn.BatchNorm2d(3), 2 * 192),
+    **{type(m).__name__: (m, 192) for m in (nn.ReLU(), nn.ReLU6(), nn.PReLU(), nn.LeakyReLU(), nn.ELU())},
+    **{type(m).__name__: (m, 192) for m in (nn.MaxPool2d(2), nn.AvgPool2d(4), nn.AdaptiveAvgPool2d(1))},
+    "other": (nn.Sigmoid(), 0),
+    "stage 1": (FIRST, FIRST_MACS),
+    "stage 1, bias": (sfic(3, 8, 0, 0.25), FIRST_MACS + BRANCHES),
+    "norm of branches": (nn.Sequential(FIRST, SFIBatchNorm2d(8, 2)), FIRST_MACS + 2 * BRANCHES),
+    "stage 2": (nn.Sequential(FIRST, sfic(8, 8, 0.25, 0.25, bias=False)), FIRST_MACS + 9 * 8 * BRANCHES),
+    "stage 2, strided": (
+        nn.Sequential(FIRST, sfic(8, 8, 0.25, 0.25, (3, 1), (1, 0), stride=(1, 2), bias=False)),
+        FIRST_MACS + 3 * 8 * (6 * 8 * 4 + 2 * 4 * 2),
+    ),
+    "stage 2, pooled": (
+        nn.Sequential(FIRST, sfic(8, 8, 0.25, 0.25, stride=(3, 1), downsample="avgpool", bias=False)),
+        FIRST_MACS + 9 * 8 * (6 * 3 * 8 + 2 * 2 * 4) + BRANCHES,
+    ),
+    "stage 2, groups": (
+        nn.Sequential(FIRST, sfic(8, 16, 0.25, 0.25, groups=4)),
+        FIRST_MACS + 9 * 2 * (12 * 8 * 8 + 4 * 4 * 4) + 2 * BRANCHES,
+    ),
+    "stage 3": (nn.Sequential(FIRST, sfic(8, 2, 0.25, 0)), FIRST_MACS + 9 * 2 * BRANCHES + 2 * 8 * 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_rule_of_the_paper_by_hand(name):
+    model, macs = BY_HAND[name]
+    cost = complexity(model, 8)
+    assert cost.paper_macs == macs
+    assert (cost.params, cost.image_size) == (sum(p.numel() for p in model.parameters()), 8)
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_products_that_run_are_counted_once():
+    assert complexity(nn.Conv2d(3, 8, 3), 8).macs == 8 * (6 * 6) * (3 * 9)
+    assert complexity(nn.Conv2d(3, 8, 1), 1).macs == 8 * 3
+
+
+def test_a_module_called_by_keyword_is_not_seen():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            return self.act(input=x)
+
+    assert complexity(Net(), 8).paper_macs == 0
+
 
 # alpha, beta, FLOPs (GMac) of SFIC-ResNet26 as printed in the paper's Table II
 TABLE_II = [

@@ -46,8 +46,8 @@ def test_constraint_holds_after_100_adam_steps(mode, autocast):
 
 
 def test_fixed_is_not_trained():
-    mcs = MCSConv(4, mode="fixed")
-    assert not any(p.requires_grad for p in mcs.parameters())
+    for mode in ("fixed", "".join("fixed")):  # also as a model card is read
+        assert [p.requires_grad for p in MCSConv(4, mode=mode).parameters()] == [False]
 
 
 def test_projection_is_euclidean_and_leaves_constrained_kernels_alone():

@@ -1,21 +1,31 @@
 """Nearest resizing, its sums and its gradients are those of `F.interpolate` and `F.conv2d`."""
 
 import itertools
+from unittest.mock import patch
 
 import pytest
 import torch
 from tests.nn.reference import relative_error
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from sficonv.nn import frequency_size
 from sficonv.nn.sampling import (
+    add,
     add_upsampled,
     average_pool,
     resize,
     sampled_conv2d,
+    samples_cheaply,
     strided_conv2d,
+    uniform_step,
     with_samples,
 )
+
+
+def nearest(full: int, size: int) -> list[int]:
+    """The positions that nearest resizing reads."""
+    return F.interpolate(torch.arange(float(full)).view(1, 1, full), size=size).int().flatten().tolist()
 
 
 @pytest.mark.parametrize("full", [*range(1, 70), 106, 126, 168, 299, 518])
@@ -57,7 +67,7 @@ def test_gradients_of_a_sum_with_an_upsampled_branch(size, layout):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("size", [(6, 8), (3, 4), (3, 8), (4, 5), (2, 2), (1, 1)])
+@pytest.mark.parametrize("size", [(6, 8), (3, 4), (3, 8), (4, 5), (3, 5), (4, 4), (5, 7), (2, 2), (1, 1)])
 def test_gradients_of_samples_meet_in_one_map(size, layout):
     torch.manual_seed(0)
     x = torch.randn(2, 4, 6, 8).contiguous(memory_format=layout).requires_grad_()
@@ -114,3 +124,109 @@ def test_pooling_has_the_size_of_a_padded_convolution(size, stride):
     assert pooled.shape[2:] == strided.shape[2:]
     assert torch.allclose(pooled[..., 0, 0], x[:, :, : stride[0], : stride[1]].mean((-2, -1)), atol=1e-6)
     assert average_pool(x[:, :0], stride).shape[2:] == strided.shape[2:]
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3), (3, 2)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 3)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 0), (0, 1)])
+def test_a_sampled_convolution_is_the_convolution_resized(kernel, stride, padding):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(1, 4, 12, 13), torch.randn(6, 2, *kernel), torch.randn(6)
+    for dilation in ((1, 1), (2, 3)):
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": 2}
+        whole = F.conv2d(x, weight, bias, **options)
+        for size in itertools.product(range(1, whole.shape[-2] + 1, 2), range(1, whole.shape[-1] + 1)):
+            got = sampled_conv2d(x, weight, bias, size, **options)
+            assert torch.allclose(got, F.interpolate(whole, size=size), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding", "positions"),
+    [
+        ((8, 4), 3, 1, 8 * 4),
+        ((16, 8), 3, 1, 16 * 8),
+        ((12, 12), 1, 0, 12 * 12),
+        ((12, 8), 3, 1, 16 * 16),
+        ((8, 12), 3, 1, 16 * 16),
+        ((12, 12), 1, 1, 18 * 18),
+        ((9, 9), 1, 1, 9 * 9),
+        ((16, 16), 1, 0, 16 * 16),
+    ],
+)
+def test_only_positions_that_remain_are_computed_where_that_is_cheap(size, kernel, padding, positions):
+    weight = torch.randn(3, 4, kernel, kernel)
+    with FlopCounterMode(display=False) as counter:
+        sampled_conv2d(torch.randn(1, 4, 16, 16), weight, None, size, padding=(padding, padding))
+    assert counter.get_total_flops() // 2 == weight.numel() * positions
+    full = (16 + 2 * padding - kernel + 1,) * 2
+    cheap = samples_cheaply(full, size, (kernel, kernel), (padding, padding))
+    assert cheap == (positions < full[0] * full[1])
+
+
+def test_a_step_is_found_wherever_the_samples_have_one():
+    for full in (*range(1, 49), 112, 126):
+        for kept in range(1, full + 1):
+            positions = nearest(full, kept)
+            step = positions[1] if kept > 1 else full
+            wanted = step if kept == 1 or positions == list(range(0, step * kept, step)) else None
+            assert uniform_step(full, kept) == wanted, (full, kept)
+
+
+def test_nothing_is_stored_enlarged_where_every_sample_repeats():
+    for high in (*range(1, 33), 56, 112, 123):
+        for low in range(1, high):
+            repeats = high % low == 0 and nearest(low, high) == [i // (high // low) for i in range(high)]
+            for x, y in (
+                (torch.zeros(1, 1, high, 4), torch.ones(1, 1, low, 2)),
+                (torch.zeros(1, 1, 4, high), torch.ones(1, 1, 2, low)),
+            ):
+                with patch("torch.nn.functional.interpolate", wraps=F.interpolate) as enlarged:
+                    add_upsampled(x, y)
+                assert enlarged.called != repeats, (low, high)
+
+
+def test_sums_take_the_memory_of_a_term_only_without_gradients():
+    x, y = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
+    for sum_of in (add, add_upsampled):
+        assert sum_of(x, y) is not x and torch.equal(x, y)
+    assert add_upsampled(x, y[..., :2, :2]) is not x and torch.equal(x, y)
+    with torch.no_grad():
+        assert all(
+            f(x, term) is x for f, term in ((add, y), (add_upsampled, y), (add_upsampled, y[..., :2, :2]))
+        )
+    assert torch.equal(x, 4 * y)
+
+
+def test_resizing_to_the_same_size_is_free_and_of_no_channels_too():
+    x = torch.randn(2, 3, 5, 4)
+    assert resize(x, (5, 4)) is x
+    assert resize(x[:, :0], (2, 3)).shape == (2, 0, 2, 3)
+    assert average_pool(x[:, :0], (2, 3)).shape == (2, 0, 3, 2)
+
+
+@pytest.mark.parametrize(("size", "odd"), [((4, 6), False), ((4, 5), True), ((3, 6), True)])
+def test_windows_beyond_the_border_are_asked_for_only_where_there_are_some(size, odd):
+    with patch("torch.nn.functional.avg_pool2d", wraps=F.avg_pool2d) as pool:
+        average_pool(torch.randn(1, 2, *size), (2, 3) if size[1] == 6 else (2, 2))
+    assert pool.call_args.kwargs == {"ceil_mode": odd}
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_a_strided_point_never_reaches_onednn(stride):
+    x, point = torch.randn(2, 4, 6, 8), torch.randn(3, 4, 1, 1)
+    for weight, padding, passed in (
+        (point, (0, 0), (1, 1)), (point, (0, 1), stride), (torch.randn(3, 4, 1, 3), (0, 0), stride),
+    ):  # fmt: skip
+        with patch("torch.nn.functional.conv2d", wraps=F.conv2d) as conv:
+            got = strided_conv2d(x, weight, None, stride, padding)
+        assert conv.call_args.args[3] == passed
+        assert torch.allclose(got, F.conv2d(x, weight, None, stride, padding), atol=1e-5)
+
+
+def test_gradients_meet_in_one_map_where_there_are_any():
+    x = torch.randn(1, 2, 6, 8)
+    assert with_samples(x, (3, 4))[1].grad_fn is None
+    x.requires_grad_()
+    assert {type(t.grad_fn).__name__ for t in with_samples(x, (3, 4))} == {"_WithSamplesBackward"}
+    with torch.no_grad():
+        assert with_samples(x, (3, 4))[1].grad_fn is None

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sficonv.nn import MCSConv, SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_channels, frequency_size
+from sficonv.nn.sficonv import check_ratio
 
 
 def branches(layer: SFIConv2d, size=(16, 16), batch=2) -> torch.Tensor | SpaceFreq:
@@ -106,6 +107,8 @@ GEOMETRIES = {
     "rows apart": {"kernel_size": (3, 1), "stride": (2, 1), "padding": (2, 0), "dilation": (2, 1)},
     "columns apart": {"kernel_size": (1, 3), "stride": (1, 2), "padding": (0, 2), "dilation": (1, 2)},
     "three apart": {"stride": 3, "padding": (1, 0), "dilation": (1, 2)},
+    "pooled": {"stride": 2, "downsample": "avgpool"},
+    "columns pooled": {"stride": (1, 2), "downsample": "avgpool"},
 }
 
 
@@ -117,6 +120,49 @@ def test_every_geometry_equals_the_literal_form(number, geometry):
         layer = stage(number, 0.5, beta=beta, bias=True, channels=(4, 6), **GEOMETRIES[geometry])
         x = branches(layer, size)
         assert_close(layer(x), literal(layer, x))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("channels", "groups", "alpha"), [((8, 8), 8, 0.5), ((8, 16), 4, 0.25), ((12, 4), 4, 0.75)]
+)
+@pytest.mark.parametrize("beta", [1.0, 0.75, 0.5])
+def test_groups_equal_the_literal_form(number, channels, groups, alpha, beta):
+    for options in ({}, {"kernel_size": 1}, {"mcs_mode": "none"}, {"stride": (2, 1)}):
+        layer = stage(number, alpha, beta=beta, channels=channels, groups=groups, bias=True, **options)
+        x = branches(layer, (12, 9))
+        got = layer(x)
+        if number == 2 and beta == 1:
+            assert_close(got, F.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, 1, groups))
+        else:
+            assert_close(got, literal(layer, x))
+
+
+@pytest.mark.parametrize(
+    ("alpha_in", "alpha_out", "beta", "accepted"),
+    [
+        (0, 0, 0.5, True),
+        (0, 0.5, 0.5, True),
+        (0, 0.25, 1, True),
+        (0.5, 0.5, 0.5, True),
+        (0.5, 0.25, 0.5, False),  # the branches of the output begin at another group
+        (0.25, 0.5, 0.5, False),
+        (0.5, 0.25, 1, True),  # one tensor: nothing has to be cut
+        (0.125, 0.125, 0.5, False),  # half a group
+        (0, 0.125, 1, False),
+        (0.125, 0.125, 1, True),
+        (0.5, 0, 0.5, False),
+    ],
+)
+def test_groups_stay_whole(alpha_in, alpha_out, beta, accepted):
+    def make():
+        return SFIConv2d(8, 16, 3, groups=4, alpha_in=alpha_in, alpha_out=alpha_out, beta=beta)
+
+    if accepted:
+        make()
+    else:
+        with pytest.raises(ValueError, match="groups=4 cross the border between the branches"):
+            make()
 
 
 def test_stage2_and_3_are_vanilla_convolutions_at_beta_1():
@@ -136,6 +182,14 @@ def test_one_convolution_call_at_beta_1(number):
     with patch("torch.nn.functional.conv2d", wraps=F.conv2d) as conv:
         layer(branches(layer))
     assert conv.call_count == 1
+
+
+def test_one_convolution_call_where_stage_1_filters_nothing():
+    layer = stage(1, 0.5, mcs_mode="none")
+    x = branches(layer)
+    with patch("torch.nn.functional.conv2d", wraps=F.conv2d) as conv:
+        y = layer(x)
+    assert conv.call_count == 1 and torch.equal(y, F.conv2d(x, layer.weight, padding=1))
 
 
 @pytest.mark.parametrize(("beta", "size"), [(0.5, 16), (0.25, 16), (0.5, 15), (0.5, 9), (0.25, 11)])
@@ -252,6 +306,57 @@ def test_alpha_at_its_ends(alpha, beta):
         assert (first.stage, second.stage, third.stage) == (None, None, None)
 
 
+@pytest.mark.parametrize(("alpha_in", "alpha_out", "number"), [(0, 0, None), (0, 1, 1), (1, 1, 2), (1, 0, 3)])
+def test_the_stage_follows_from_where_branches_are(alpha_in, alpha_out, number):
+    layer = SFIConv2d(1, 1, 1, alpha_in=alpha_in, alpha_out=alpha_out)
+    assert layer.stage == number and f"stage={number}, alpha_in={alpha_in}, " in repr(layer)
+    assert (layer.mcs is not None) == (number == 1)
+    assert layer.bias is not None
+
+
+@pytest.mark.parametrize(
+    ("size", "beta", "low"),
+    [(7, 0.5, 3), (1, 0.25, 1), (8, 0, 1), (9, Fraction(1, 3), 3), (7, Fraction(1, 3), 2),
+     (90, Fraction(7, 10), 63), (1, Fraction(1, 3), 1)],
+)  # fmt: skip
+def test_a_size_is_rounded_down_and_never_below_1(size, beta, low):
+    assert frequency_size(size, beta) == low
+
+
+def test_a_share_of_channels_is_rounded_down():
+    assert [frequency_channels(c, Fraction(1, 3)) for c in (1, 3, 5, 64)] == [0, 1, 1, 21]
+    assert [frequency_channels(32, alpha) for alpha in (0, 0.2, 0.5, 1)] == [0, 6, 16, 32]
+
+
+@pytest.mark.parametrize("value", [True, "0.5", None, 1.1, -0.1, float("nan")])
+def test_what_is_no_share_is_refused(value):
+    with pytest.raises(ValueError, match=r"layer1: alpha must (be a number|lie) in \[0, 1\], got"):
+        check_ratio("alpha", value, where="layer1")
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 0.5, 1, Fraction(1, 3)])
+def test_both_ends_and_all_between_are_shares(value):
+    check_ratio("alpha", value, where="layer1")
+
+
+@pytest.mark.parametrize("argument", ["in_channels", "out_channels", "groups"])
+@pytest.mark.parametrize("count", [True, 0, -1, 2.0])
+def test_counts_are_whole_numbers(argument, count):
+    with pytest.raises(ValueError, match=f"{argument} must be a positive integer, got {count}"):
+        SFIConv2d(
+            **{"in_channels": 4, "out_channels": 4, argument: count}, kernel_size=1, alpha_in=0, alpha_out=0
+        )
+
+
+def test_a_branch_that_holds_all_channels_leaves_the_other_empty():
+    first, second = stage(1, 1.0, beta=0.5), stage(2, 1.0, beta=0.5, channels=(32, 32), groups=32, bias=True)
+    spa, fre = first(torch.randn(2, 16, 8, 6))
+    assert (spa.shape, fre.shape) == ((2, 0, 8, 6), (2, 32, 4, 3))
+    y = second(SpaceFreq(spa, fre))
+    assert y.spa.shape == (2, 0, 8, 6)
+    assert torch.allclose(y.fre, F.conv2d(fre, second.weight, second.bias, padding=1, groups=32), atol=1e-5)
+
+
 def test_branches_have_the_sizes_of_the_paper():
     layer = stage(1, 0.3, beta=0.25, channels=(10, 10))
     spa, fre = layer(torch.randn(1, 10, 7, 3))
@@ -270,10 +375,23 @@ def test_depthwise_keeps_to_its_branch():
 
 def test_block_initialisation_is_by_fan_out():
     torch.manual_seed(0)
-    layer = stage(2, 0.25, channels=(256, 256), kernel_size=1)
+    layer = stage(2, 0.25, channels=(256, 256), bias=True)
     layer.reset_blocks()
-    assert layer.weight[:192].std().item() == pytest.approx((2 / 192) ** 0.5, rel=0.02)
-    assert layer.weight[192:].std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.02)
+    for rows, fan_out in ((layer.weight[:192], 9 * 192), (layer.weight[192:], 9 * 64)):
+        assert rows.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.01)
+        assert abs(rows.mean().item()) < 0.01 * (2 / fan_out) ** 0.5
+    assert not layer.bias.any() and layer.weight.requires_grad
+    layer.reset_vanilla()
+    assert layer.weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
+    assert not layer.bias.any()
+
+
+def test_a_grouped_block_is_initialised_by_the_fan_out_of_a_group():
+    torch.manual_seed(0)
+    layer = stage(2, 0.5, channels=(1024, 2048), groups=1024)
+    layer.reset_blocks()  # an input channel feeds the two rows of its group
+    assert layer.weight.std().item() == pytest.approx((2 / (2 * 9)) ** 0.5, rel=0.02)
+    stage(1, 1.0, bias=True).reset_blocks()
 
 
 # -- a weight that changes between calls ------------------------------------------------------------

@@ -67,11 +67,11 @@ def complexity(model: nn.Module, image_size: int = 256) -> Complexity:
         raise ValueError(f"image_size must be positive, got {image_size}")
     counted = copy.deepcopy(model).to("meta").eval()
     paper = _PaperRule()
-    handles = [m.register_forward_hook(paper) for m in counted.modules() if isinstance(m, _COUNTED)]
+    for module in counted.modules():
+        if isinstance(module, _COUNTED):
+            module.register_forward_hook(paper)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         counted(torch.empty(1, 3, image_size, image_size, device="meta"))
-    for handle in handles:
-        handle.remove()
     params = sum(p.numel() for p in model.parameters())
     return Complexity(params, counter.get_total_flops() // 2, paper.macs, image_size)
 

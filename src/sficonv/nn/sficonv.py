@@ -59,12 +59,12 @@ def frequency_size(size: int, beta: Ratio) -> int:
     return max(1, int(beta * size))
 
 
-def check_ratio(name: str, value: Ratio, *, where: str = "SFIConv2d", zero: bool = True) -> None:
+def check_ratio(name: str, value: Ratio, *, where: str) -> None:
     """Raise a `ValueError` that names the argument and the layer unless `value` lies in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
         raise ValueError(f"{where}: {name} must be a number in [0, 1], got {value!r}")
-    if not 0 <= value <= 1 or (value == 0 and not zero):
-        raise ValueError(f"{where}: {name} must lie in {'[0, 1]' if zero else '(0, 1]'}, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{where}: {name} must lie in [0, 1], got {value!r}")
 
 
 class SFIConv2d(nn.Conv2d):
@@ -299,7 +299,6 @@ class SFIConv2d(nn.Conv2d):
         fre = self.geometry.convolve(x.fre, to_fre, bias_fre, groups_fre)
         return SpaceFreq(spa, resize(fre, fre_size))
 
-    @torch.no_grad()
     def reset_blocks(self) -> None:
         """Initialise each block by its own fan-out (Kaiming normal), as four separate convolutions would be.
 
@@ -310,7 +309,6 @@ class SFIConv2d(nn.Conv2d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    @torch.no_grad()
     def reset_vanilla(self) -> None:
         """Initialise the kernel as one (Kaiming normal by the whole fan-out)."""
         self._fan_out_normal(self.weight)
