@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -83,19 +83,29 @@ def exported(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return {suffix: export(small, out=folder / f"detector{suffix}") for suffix in (".onnx", ".xml")}
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    """A prepared folder: 12 crops each of train and val, 40 px, one video per crop."""
-    folder = tmp_path / "prepared"
+def write_prepared(folder: Path, crops: Iterable[np.ndarray]) -> Path:
+    """A prepared folder of RGB crops: in turn real and fake, half train and half val, one video per crop."""
     (folder / "crops").mkdir(parents=True)
-    rows = []
-    for number, image in enumerate(noise(24, 40, seed=3)):
-        cv2.imwrite(str(folder / "crops" / f"{number}.png"), image)
+    rows, crops = [], list(crops)
+    for number, image in enumerate(crops):
+        cv2.imwrite(str(folder / "crops" / f"{number}.png"), image[:, :, ::-1])
         row = dict.fromkeys(COLUMNS, "") | {
-            "path": f"crops/{number}.png", "label": number % 2, "dataset": "noise", "video_id": f"v{number}",
-            "split": "train" if number < 12 else "val", "frame": 0, "time": 0.0, "face": 0, "box": [0.0] * 4,
-            "landmarks": [0.0] * 10,
+            "path": f"crops/{number}.png", "label": number % 2, "dataset": "crops", "video_id": f"v{number}",
+            "split": "train" if 2 * number < len(crops) else "val", "frame": 0, "time": 0.0, "face": 0,
+            "box": [0.0] * 4, "landmarks": [0.0] * 10,
         }  # fmt: skip
         rows.append(row | ({"track": 0} if "track" in COLUMNS else {}))
     write_manifest(folder, pd.DataFrame(rows))
     return folder
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """24 crops of noise, 40 px."""
+    return write_prepared(tmp_path / "prepared", noise(24, 40, seed=3))
+
+
+@pytest.fixture(scope="session")
+def prepare_crops(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[np.ndarray]], Path]:
+    """`write_prepared` into a new folder."""
+    return lambda crops: write_prepared(tmp_path_factory.mktemp("prepared") / "crops", crops)

@@ -15,6 +15,7 @@ from sficonv.cli.app import main
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.deploy import OpenVinoModel, open_exported
 from sficonv.deploy.export import TOLERANCE, compare, export, read_calibration_crops
+from sficonv.detect.demo import forge
 from sficonv.detect.detector import Detector
 from sficonv.errors import DataError, SficonvError
 from sficonv.faces.face import resize
@@ -96,16 +97,57 @@ def test_16_bit_weights(small, exported, noise, tmp_path, suffix):
     check_parity(half.path, small, noise(6, 64, seed=7), most=1e-2)
 
 
-def test_int8(small, exported, prepared, tmp_path):
+def test_8_bits_are_compared_on_crops_that_did_not_calibrate(small, exported, prepared, tmp_path):
     result = export(
         small, out=tmp_path / "q.xml", precision="int8", calibration_data=prepared, calibration_crops=20
     )
     assert result.megabytes < 0.5 * exported[".xml"].megabytes
-    assert 1e-4 < result.mean_difference < 0.1  # a network of noise: more than a trained one
     held_out = read_calibration_crops(prepared, 64, 20)[3::4]
     assert result.images == len(held_out) == 5
-    detector = Detector.from_pretrained(small, device="cpu")
-    assert compare(result.path, detector, held_out).mean() == pytest.approx(result.mean_difference)
+    differences = compare(result.path, Detector.from_pretrained(small, device="cpu"), held_out)
+    assert (differences.mean(), differences.max()) == pytest.approx(
+        (result.mean_difference, result.max_difference)
+    )
+    assert differences.min() > 1e-4  # it does compute in 8 bits; with random weights that moves every score
+
+
+def check_8_bits(calibration: Path, crops: np.ndarray, out: Path, share: float) -> None:
+    """The shipped detector in 8 bits moves scores by less than a share of how far they lie from their mean.
+
+    A file that answers the same to every crop would come out at 1.
+    """
+    export(out=out, precision="int8", calibration_data=calibration, calibration_crops=64)
+    detector = Detector.from_pretrained(device="cpu")
+    scores = detector.scores(list(crops))
+    assert scores.std() > 0.1
+    assert compare(out, detector, crops).mean() < share * np.abs(scores - scores.mean()).mean()
+
+
+@pytest.mark.slow
+def test_8_bits_keep_the_scores_of_the_shipped_detector(prepare_crops, astronaut, tmp_path):
+    y, x = np.mgrid[-1:1:512j, -1:1:512j]
+    crops = []
+    for i in range(24):
+        angle = i * np.pi / 12
+        light = np.clip(0.65 + 0.45 * (x * np.cos(angle) + y * np.sin(angle)), 0.15, 1.15)
+        photo = np.clip(astronaut * light[..., None], 0, 255).astype(np.uint8)
+        photo = forge(photo, seed=i) if i % 2 else photo
+        crops.append(resize(photo[: 210 + 4 * (i % 5), 118 - 4 * (i % 5) : 328].copy(), (256, 256)))
+    check_8_bits(prepare_crops(crops[:16]), np.stack(crops[16:]), tmp_path / "q.xml", 0.7)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_8_bits_calibrated_on_one_data_set_keep_the_scores_on_another(shared, prepare_crops, tmp_path):
+    def read(pattern: str, step: int) -> list[np.ndarray]:
+        files = sorted((shared / "data").glob(pattern))[::step]
+        return [resize(cv2.imread(str(f))[:, :, ::-1].copy(), (256, 256)) for f in files]
+
+    real, fake = read("ffpp_crops128/real/*", 13), read("ffpp_crops128/fake/*", 12)
+    calibration = prepare_crops(crop for pair in zip(real, fake, strict=False) for crop in pair)
+    crops = np.stack([*read("celebdf_crops/real/*", 30), *read("celebdf_crops/fake/*", 40)])
+    check_8_bits(calibration, crops, tmp_path / "q.xml", 0.25)  # as docs/deploy.md says
 
 
 def test_what_the_file_says_of_itself(small, exported):

@@ -79,7 +79,7 @@ def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
 
     MCSConv stays a depthwise convolution of its own. Merged with the layer's k x k rows it would be a dense
     (k + 4) x (k + 4) kernel: for k > 1 not the same at the borders, where the trace maps are padded with
-    zeros, and for k = 1 many times the operations (14 times in SFIC-ResNet26, see `docs/deploy.md`).
+    zeros, and for k = 1 many times the operations.
 
     Args:
         model: A model from `convert` or `create_model`, or any that `torch.fx` can trace; left as it is.

@@ -45,7 +45,7 @@ class _Depthwise(torch.autograd.Function):
     """A depthwise convolution of odd kernels that keeps the size, with a fast gradient on the CPU.
 
     The gradient of each kernel correlates its channel of the input with the gradient of the output. That is
-    a depthwise convolution again, with images as kernels, and takes a tenth of oneDNN's time for it.
+    a depthwise convolution again, with images as kernels, and far faster than oneDNN's way.
     """
 
     generate_vmap_rule = True

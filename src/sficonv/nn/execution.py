@@ -7,7 +7,7 @@ passes over memory, each of which gives the numbers of its plain form:
 - a term that is resized to fewer positions is computed only there (`sampling.py`);
 - a term that is enlarged and added is never stored enlarged;
 - on the CPU branches travel in the channels-last memory format, whatever that of the network around them:
-  convolutions of small maps are up to twice as fast in it (docs/performance.md).
+  convolutions of small maps are faster in it (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ class SFIConv2d(nn.Conv2d):
     At beta = 1 both branches have one resolution and travel as one tensor `[spa | fre]`; Stages 2 and 3
     are then a single `F.conv2d`. At beta < 1 they travel as `SpaceFreq`, and the resizing after the
     convolution (eq. 8) is done by computing only the positions that it keeps. On the CPU the branches
-    travel in the channels-last memory format, whatever the network's own format is: small maps are up to
-    twice as fast in it. Stage 3 returns to the format of its weight.
+    travel in the channels-last memory format, whatever the network's own format is: small maps are faster
+    in it. Stage 3 returns to the format of its weight.
 
     Args:
         in_channels: Channels of both input branches together.
