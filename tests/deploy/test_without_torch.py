@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Callable
 from importlib.metadata import distribution, requires
 from pathlib import Path
 
+import httpx
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
@@ -25,35 +29,39 @@ from sficonv.shipped import shipped
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def core() -> set[str]:
-    """The distributions that the package brings without an extra, and what they bring."""
+def closure(extra: str = "") -> set[str]:
+    """The distributions that the package brings, with an extra, and what they bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    waiting = [Requirement(text) for text in project["dependencies"]]
+    wanted = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    waiting = [Requirement(text) for text in wanted]
     seen: set[tuple[str, str]] = set()
     while waiting:
         need = waiting.pop()
-        for extra in {"", *need.extras} - {extra for name, extra in seen if name == need.name}:
-            seen.add((need.name, extra))
+        for of_it in {"", *need.extras} - {extra for name, extra in seen if name == need.name}:
+            seen.add((need.name, of_it))
             further = map(Requirement, requires(need.name) or [])
-            waiting += [n for n in further if n.marker is None or n.marker.evaluate({"extra": extra})]
+            waiting += [n for n in further if n.marker is None or n.marker.evaluate({"extra": of_it})]
     return {name for name, _ in seen}
+
+
+def linked(site: Path, names: set[str]) -> dict[str, str]:
+    """An environment with links to the files of distributions, to be used without site-packages (`-S`)."""
+    for name in names:
+        installed = distribution(name)
+        parts = {path.parts[0] for path in installed.files or []} - {"..", "__pycache__"}
+        for part in parts:
+            if not (site / part).exists():
+                (site / part).symlink_to(installed.locate_file(part))
+    (site / "sficonv").symlink_to(Path(sficonv.__file__).parent)
+    return os.environ | {"PYTHONPATH": str(site)}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Runs Python where the core is installed and nothing else: links to its files, and no site-packages."""
-    site = tmp_path_factory.mktemp("core")
-    for name in core():
-        installed = distribution(name)
-        for part in {
-            path.parts[0] for path in installed.files or [] if path.parts[0] not in ("..", "__pycache__")
-        }:
-            if not (site / part).exists():
-                (site / part).symlink_to(installed.locate_file(part))
-    (site / "sficonv").symlink_to(Path(sficonv.__file__).parent)
+    """Runs Python where the core is installed and nothing else."""
+    inside = linked(tmp_path_factory.mktemp("core"), closure())
 
     def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-        inside = os.environ | {"PYTHONPATH": str(site)}
         return subprocess.run(
             [sys.executable, "-S", *map(str, command)], cwd=cwd, env=inside, capture_output=True, text=True
         )
@@ -156,3 +164,41 @@ def test_a_table_for_many_files_names_its_own_extra(environment, tmp_path):
     done = environment("-m", "sficonv", "scan", ".", "--parquet", "a.parquet", cwd=tmp_path)
     assert done.returncode == 1
     assert "--parquet a.parquet needs pandas, pyarrow: pip install 'sficonv[tables]'" in done.stderr
+    program = "from sficonv.detect.results import ScanResults; ScanResults().to_pandas()"
+    done = environment("-c", program, cwd=tmp_path)
+    assert "MissingPackage: to_pandas needs pandas: pip install 'sficonv[tables]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_service_judges(tmp_path):
+    folder, site = tmp_path / "service", tmp_path / "site"
+    site.mkdir()
+    Image.fromarray(photograph()).save(tmp_path / "photo.jpg")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "sficonv", "serve", "--port", str(port), "--folder", str(folder)]
+    inside = linked(site, closure("serve"))
+    with subprocess.Popen([sys.executable, "-S", *command], env=inside, cwd=tmp_path) as service:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+                until(
+                    lambda: client.get("/api/health").status_code == 200 if service.poll() is None else None
+                )
+                answer = client.post("/api/scan", files={"file": (tmp_path / "photo.jpg").open("rb")})
+                assert answer.json()["verdict"] in ("real", "uncertain")
+        finally:
+            service.terminate()
+
+
+def until(there: Callable[[], bool | None]) -> None:
+    """Wait until something is there; `None` says that it never will be."""
+    for _ in range(1200):
+        try:
+            if (found := there()) is not False:
+                assert found
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("it did not come")

@@ -18,6 +18,7 @@ from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.results import ScanResult
 from sficonv.detect.tables import reserved, without_own
+from sficonv.extras import require
 from sficonv.files import atomic_file
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def scan_to_parquet(
     Raises:
         ValueError: If an option makes no sense.
         WeightsError: If the weights cannot be used.
+        MissingPackage: If pyarrow is not installed.
         SficonvError: If Ray is not installed, or another scan is writing the same file.
 
     Example:
@@ -101,6 +103,7 @@ def scan_to_parquet(
         raise ValueError(
             f"the results are a Parquet file: give it a name that ends in .parquet, not {out.name!r}"
         )
+    require("tables", "pyarrow", what="a Parquet file")
     options = options or ScanOptions()
     summary = ScanSummary(out)
     with reserved(out):

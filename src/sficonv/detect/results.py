@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sficonv.extras import require
 from sficonv.faces.tracking import Box
 
 if TYPE_CHECKING:
@@ -203,7 +204,12 @@ class ScanResults(list[ScanResult]):
     caution: str = ""
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per input: the columns of `sficonv scan --csv`."""
+        """One row per input: the columns of `sficonv scan --csv`.
+
+        Raises:
+            MissingPackage: If pandas is not installed.
+        """
+        require("tables", "pandas", what="to_pandas")
         import pandas as pd
 
         return pd.DataFrame([table_row(result) for result in self], columns=list(COLUMNS))
