@@ -108,7 +108,7 @@ def test_model_is_left_as_it_was(explain):
 @pytest.mark.parametrize("explain", [forgery_attention, grad_cam])
 def test_modes_are_restored_after_an_error(explain):
     model = Net().train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="to have 3 channels"):
         explain(model, torch.rand(1, 4, 16, 16))
     assert all(module.training for module in model.modules())
     assert not any(module._forward_hooks for module in model.modules())

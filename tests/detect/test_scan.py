@@ -188,7 +188,7 @@ def test_a_report_that_cannot_be_written_is_found_out_before_the_work(media, tmp
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         scan(media, detector=tmp_path / "never-looked-at", report=tmp_path / "file" / "a.html")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="missing.safetensors: no such weights file"):
         scan(media, detector=tmp_path / "missing.safetensors", report=tmp_path / "new" / "a.html")
     assert list((tmp_path / "new").iterdir()) == []
 

@@ -108,9 +108,9 @@ def test_no_file_makes_ffmpeg_open_another(tmp_path: Path, name: str, content: s
     other = recording(tmp_path / "other.mp4", [200] * 5)
     crafted = tmp_path / name
     crafted.write_text(content.format(other=other))
-    with pytest.raises(MediaError):
+    with pytest.raises(MediaError, match="cannot be opened"):
         open_container(str(crafted)).close()  # even where the look at its content is left out
-    with pytest.raises(MediaError):
+    with pytest.raises(MediaError, match="the file is text"):
         probe(crafted)
 
 

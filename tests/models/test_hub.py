@@ -79,5 +79,5 @@ def test_a_commit_pins_what_is_loaded(snapshot, model):
     save_weights(snapshot / "weights", model, {"limits": ["of the commit"]})
     (snapshot.parents[1] / "refs" / "main").write_text("f" * 40)
     assert load_weights(f"somebody/detector@{COMMIT}")[1]["limits"] == ["of the commit"]
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="no such weights file, and no repository"):
         load_weights("somebody/detector")
