@@ -36,7 +36,7 @@ from sficonv.datasets.manifest import read_manifest
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
 from sficonv.deploy.graph import EndToEnd
-from sficonv.faces.face import resize
+from sficonv.media.resize import resize
 
 Run = Callable[[np.ndarray], np.ndarray]
 ALPHA = {1.0: 0.5, 0.5: 0.5, 0.25: 0.75}  # by beta, as the paper's rows

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_graph import recorded, warm_up
+from sficonv.media.resize import resize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEXTS = ("dataset", "split", "video_id", "source_ids", "compression", "method")
@@ -40,12 +41,7 @@ def read_packs(folder: Path, size: int) -> tuple[pd.DataFrame, np.ndarray]:
     def decode(i: int) -> None:
         blob, start, end = blobs[i]
         image = cv2.imdecode(blob[start:end], cv2.IMREAD_COLOR)
-        if image.shape[:2] != (size, size):
-            shrinks = image.shape[0] > size
-            image = cv2.resize(
-                image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-            )
-        images[i] = image[..., ::-1]
+        images[i] = resize(image, (size, size))[..., ::-1]
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(decode, range(len(blobs)), chunksize=64))

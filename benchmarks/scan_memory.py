@@ -25,7 +25,7 @@ from skimage.data import astronaut
 from deploy import machine
 from document import write_between
 from sficonv.detect.demo import pan, write_video
-from sficonv.faces.face import resize
+from sficonv.media.resize import resize
 
 FPS, SIZE = 2, (320, 240)
 MARKS = ("<!-- memory: written by benchmarks/scan_memory.py -->", "<!-- end of memory -->")

@@ -41,7 +41,7 @@ from sficonv.detect.detector import Detector
 from sficonv.detect.options import ScanOptions
 from sficonv.detect.reading import FaceFinder
 from sficonv.detect.scan import iter_scan
-from sficonv.faces.face import resize
+from sficonv.media.resize import resize
 from sficonv.media.video import iter_frames
 
 FPS, SIZE, EVERY, GOAL = 30, (1280, 720), 0.5, 0.35

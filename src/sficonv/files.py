@@ -57,11 +57,11 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file in hexadecimal digits.
 
     Raises:
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

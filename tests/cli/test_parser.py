@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -20,6 +21,7 @@ from sficonv.cli.parser import arguments, make_parser, parse
 from sficonv.cli.signature import REQUIRED, read_signature
 from sficonv.cli.verbs import MEANT, VERBS, Verb
 from sficonv.models import list_models
+from sficonv.training.recipes import RECIPES
 
 SIGNATURES = {name: read_signature(verb.function) for name, verb in VERBS.items()}
 HEAVY = {"torch", "timm", "pandas", "cv2", "av", "lightning", "sklearn", "sficonv.models", "sficonv.detect"}
@@ -67,6 +69,26 @@ def test_every_option_is_explained_once(verb):
         condition, _, extra = need.rpartition(": ")
         assert extra in extras.EXTRAS
         assert not condition or condition.partition("=")[0] in {option.name for option in options}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_says_what_holds_where_an_option_is_not_given(verb):
+    shown = make_parser(verb, VERBS[verb], SIGNATURES[verb]).format_help()
+    options = {o.name: o for o in SIGNATURES[verb].options if o.default is not REQUIRED}
+    options.pop(VERBS[verb].positional, None)
+    for name in options:
+        start = re.search(rf"^  --{name.replace('_', '-')}\b", shown, re.MULTILINE)
+        assert start, name
+        said = re.split(r"\n(?=  -|\n)", shown[start.start() :])[0]
+        assert "default" in said.lower(), name
+
+
+def test_the_help_of_a_recipe_tells_the_value_in_each():
+    helps = {option.name: option.help for option in SIGNATURES["train"].options}
+    assert helps["lr"].endswith("Default: 0.0001 (paper), 0.0003 (finetune).")
+    for name in ("epochs", "seed", "betas"):
+        value = getattr(RECIPES["paper"], name)
+        assert helps[name].endswith(f"Default: {list(value) if isinstance(value, tuple) else value}."), name
 
 
 def test_the_names_that_are_listed_are_those_that_are_registered():

@@ -5,6 +5,7 @@ import json
 import pickle
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from sficonv.datasets.manifest import Protocol, manifest_hash, read_manifest, re
 from sficonv.datasets.shards import check_shards, read_index, write_shards
 from sficonv.errors import DataError
 from sficonv.evaluation.evaluate import evaluate
+from sficonv.files import sha256_of
 from sficonv.preparation.prepare import prepare
 from sficonv.splits.check import check
 from sficonv.training.shard_stream import ShardPart, ShardStream
@@ -27,31 +29,16 @@ wds = pytest.importorskip("webdataset", reason="needs the extra [shards]")
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Path:
+def prepared(tmp_path: Path, crop_row: Callable[..., dict[str, object]]) -> Path:
     """24 crops of training, 6 of validation; each has a colour of its own."""
     folder, rows = tmp_path / "prepared", []
     for i in range(30):
         path = folder / f"crops/{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.full((16, 16, 3), 8 * i, np.uint8))
-        rows.append(
-            {
-                "path": f"crops/{i}.png",
-                "label": int(i % 4 > 0),
-                "dataset": "set",
-                "method": "swap" if i % 4 else "real",
-                "compression": "c23",
-                "video_id": f"set/{i}",
-                "source_ids": str(i),
-                "split": "val" if i % 5 == 4 else "train",
-                "frame": i,
-                "time": float("nan"),
-                "face": 0,
-                "box": [0.0, 0.0, 9.0, 9.0],
-                "landmarks": [0.0] * 10,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-        )
+        told = {"label": int(i % 4 > 0), "method": "swap" if i % 4 else "real", "time": float("nan")}
+        split, sha256 = "val" if i % 5 == 4 else "train", sha256_of(path)
+        rows.append(crop_row(i, split=split, sha256=sha256, **told))
     write_manifest(folder, pd.DataFrame(rows), protocol=Protocol("own", "every fifth"))
     return folder
 
@@ -235,7 +222,7 @@ def test_evaluation_asks_for_the_files(prepared: Path) -> None:
 
 def test_prepare_writes_shards(photos: Path, tmp_path: Path) -> None:
     report = prepare(photos, tmp_path / "out", size=64, workers=0, shards=2)
-    assert report.shards == tmp_path / "out/shards" and report.to_json()["shards"] == str(report.shards)
+    assert report.shards == tmp_path / "out/shards" and report.to_dict()["shards"] == str(report.shards)
     index = read_index(report.shards)
     assert index is not None and index.manifest_hash == report.manifest_hash
     assert sum(shard.crops for shard in index.shards) == report.crops == 6

@@ -18,7 +18,7 @@ from sficonv.deploy.export import TOLERANCE, compare, export, read_calibration_c
 from sficonv.detect.demo import forge
 from sficonv.detect.detector import Detector
 from sficonv.errors import DataError, SficonvError
-from sficonv.faces.face import resize
+from sficonv.media.resize import resize
 from sficonv.shipped import shipped
 
 

@@ -35,7 +35,7 @@ def test_a_sound_installation_passes(weights):
     assert not diagnosis.failed, diagnosis.summary()
     assert diagnosis.summary().endswith("all is well")
     assert "differ from those of the model card" in found(diagnosis, "reference scores").found
-    assert diagnosis.to_json()["sound"] is True
+    assert diagnosis.to_dict()["sound"] is True
 
 
 def test_what_is_wrong_is_named_and_the_rest_is_still_looked_at(weights, monkeypatch):

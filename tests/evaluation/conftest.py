@@ -1,6 +1,5 @@
 """Tiny prepared folders and a small real detector for the suite and the reports."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pytest
 import torch
 
 from sficonv.datasets.manifest import write_manifest
+from sficonv.files import sha256_of
 from sficonv.models import create_model, save_weights
 
 Prepare = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def small_faces() -> Prepare:
+def small_faces(crop_row: Callable[..., dict[str, object]]) -> Prepare:
     """Writes a prepared folder of `videos` real and as many fake videos; fakes are stripy."""
 
     def write(
@@ -36,14 +36,11 @@ def small_faces() -> Prepare:
                 (root / "crops").mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(root / path), image)
                 rows.append(
-                    {
-                        "path": path, "label": label, "dataset": "ffpp",
-                        "method": method if label else "real", "compression": "c23",
-                        "video_id": video_id, "source_ids": f"{number:03}", "split": "test",
-                        "frame": frame, "time": frame / 25, "face": 0, "box": [0.0, 0.0, 48.0, 48.0],
-                        "landmarks": [16.0] * 10,
-                        "sha256": hashlib.sha256((root / path).read_bytes()).hexdigest(),
-                    }
+                    crop_row(
+                        number, path=path, dataset="ffpp", method=method if label else "real",
+                        compression="c23", video_id=video_id, source_ids=f"{number:03}", split="test",
+                        frame=frame, sha256=sha256_of(root / path),
+                    )
                 )  # fmt: skip
         write_manifest(root, pd.DataFrame(rows))
         return root

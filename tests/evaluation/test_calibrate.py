@@ -1,6 +1,5 @@
 """Calibration of a detector on validation faces, from crops to the model card."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -19,12 +18,13 @@ from sficonv.errors import DataError, WeightsError
 from sficonv.evaluation import calibrate, evaluate
 from sficonv.evaluation.calibrate import fit_calibration
 from sficonv.evaluation.platt import calibrated_scores
+from sficonv.files import sha256_of
 from sficonv.models import create_model, save_weights
 from sficonv.models.checkpoint import load_weights, read_card
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, crop_row) -> Path:
     """Grey faces with noise, six videos in each of val and test, two crops each."""
     root = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
@@ -35,16 +35,9 @@ def folder(tmp_path_factory) -> Path:
             path = f"crops/{number}_{k}.png"
             pixels = rng.integers(0, 60 + 15 * number, (64, 64, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / path)
-            rows.append(
-                {
-                    "path": path, "label": number % 2, "dataset": "d",
-                    "method": "DF" if number % 2 else "real", "compression": "",
-                    "video_id": f"v{number}", "source_ids": str(number), "split": split,
-                    "frame": k, "time": k / 25, "face": 0, "box": [0.0, 0.0, 64.0, 64.0],
-                    "landmarks": [1.0] * 10,
-                    "sha256": hashlib.sha256((root / path).read_bytes()).hexdigest(),
-                }
-            )  # fmt: skip
+            told = {"dataset": "d", "method": "DF" if number % 2 else "real", "video_id": f"v{number}"}
+            sha256 = sha256_of(root / path)
+            rows.append(crop_row(number, path=path, split=split, frame=k, sha256=sha256, **told))
     write_manifest(root, pd.DataFrame(rows))
     return root
 

@@ -253,7 +253,7 @@ def test_results_are_saved_and_can_be_judged_again(folder, weights, tmp_path):
 def test_summary_shows_the_figures_and_the_doubts(folder, weights):
     result = evaluate("w", folder, split="all", bootstrap=10)
     console = Console(width=160, file=io.StringIO())
-    result.render(console)
+    console.print(result.summary())
     text = console.file.getvalue()
     assert "brightness" in text
     assert "0.750 [" in text

@@ -24,7 +24,7 @@ def predict(path):
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path, crop_row) -> Path:
     root = tmp_path / "faces"
     (root / "crops").mkdir(parents=True)
     rows = []
@@ -32,15 +32,8 @@ def folder(tmp_path) -> Path:
         for k in range(2):
             path = f"crops/{number}_{k}.png"
             Image.new("RGB", (8, 8), (grey,) * 3).save(root / path)
-            rows.append(
-                {
-                    "path": path, "label": int(number > 3), "dataset": "d",
-                    "method": "DF" if number > 3 else "real", "compression": "", "video_id": f"v{number}",
-                    "source_ids": str(number), "split": "test", "frame": k, "time": k / 25, "face": 0,
-                    "box": [0.0, 0.0, 8.0, 8.0], "landmarks": [1.0] * 10,
-                    "sha256": hashlib.sha256(path.encode()).hexdigest(),
-                }
-            )  # fmt: skip
+            told = {"label": int(number > 3), "method": "DF" if number > 3 else "real", "sha256": path}
+            rows.append(crop_row(number, path=path, video_id=f"v{number}", split="test", frame=k, **told))
     write_manifest(root, pd.DataFrame(rows))
     return root
 

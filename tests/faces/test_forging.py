@@ -6,7 +6,7 @@ import torch
 
 from sficonv.faces.alignment import TEMPLATE
 from sficonv.faces.forging import paste, self_blend, shift_statistics
-from sficonv.faces.outlines import face_regions
+from sficonv.faces.outlines import random_regions
 from sficonv.media.batches import Draw
 
 
@@ -18,7 +18,7 @@ def faces(astronaut: np.ndarray) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def outlines() -> torch.Tensor:
-    return torch.from_numpy(face_regions(TEMPLATE * 128, 128, 4, np.random.default_rng(0)))
+    return torch.from_numpy(random_regions(TEMPLATE * 128, 128, 4, np.random.default_rng(0)))
 
 
 def test_a_self_blend_differs_only_inside_its_mask(faces: torch.Tensor, outlines: torch.Tensor) -> None:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sficonv.errors import WeightsError
+from sficonv.files import sha256_of
 from sficonv.models import create_model, load_weights, read_card, save_weights
-from sficonv.models.checkpoint import sha256
 from sficonv.shipped import shipped
 
 
@@ -175,4 +175,4 @@ def test_a_card_that_could_not_be_read_is_not_written(tmp_path):
 
 def test_the_hash_of_the_shipped_weights_stands_in_their_card():
     path = shipped()
-    assert read_card(path)["weights_sha256"] == sha256(path)
+    assert read_card(path)["weights_sha256"] == sha256_of(path)

@@ -48,7 +48,7 @@ def test_videos_with_official_splits(ffpp: Path, tmp_path: Path) -> None:
         points = np.asarray(row["landmarks"]).reshape(5, 2)
         assert points.min() > 40 and points.max() < 220
     assert "no problems" in report.summary() and "train" in report.summary()
-    assert json.loads(json.dumps(report.to_json()))["crops"] == 20
+    assert json.loads(json.dumps(report.to_dict()))["crops"] == 20
 
 
 def test_two_runs_agree_whatever_the_number_of_processes(ffpp: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_odd_names_stop_nothing(
         report = prepare(tmp_path / "in", tmp_path / "out", frames=4, size=64, split="test", workers=1)
         assert report.resumed == resumed and report.crops == 12
         assert problems_of(tmp_path / "out").keys() == {"real/\\udcfe.png"}
-        assert json.dumps(report.to_json(), ensure_ascii=False).encode() and report.summary().encode()
+        assert json.dumps(report.to_dict(), ensure_ascii=False).encode() and report.summary().encode()
     df = read_manifest(tmp_path / "out")
     assert all((tmp_path / "out" / path).is_file() for path in df["path"]) and df["video_id"].nunique() == 6
 

@@ -32,7 +32,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def make_prepared(tmp_path: Path) -> Callable[..., Path]:
+def make_prepared(tmp_path: Path, crop_row: Callable[..., dict[str, object]]) -> Callable[..., Path]:
     """Write a prepared folder: noise faces, the fake ones brighter and of the real ones' sources."""
 
     def make(
@@ -54,22 +54,21 @@ def make_prepared(tmp_path: Path) -> Callable[..., Path]:
                         image = rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * label
                         cv2.imwrite(str(folder / path), image.astype(np.uint8))
                         rows.append(
-                            {
-                                "path": path,
-                                "label": label,
-                                "dataset": name,
-                                "method": "swap" if label else "real",
-                                "compression": "c23",
-                                "video_id": f"{name}/{split}/{label}/{video}",
-                                "source_ids": f"{split}{video}",
-                                "split": split,
-                                "frame": frame,
-                                "time": float(frame),
-                                "face": 0,
-                                "box": [0.0, 0.0, 9.0, 9.0],
-                                "landmarks": LANDMARKS.ravel().tolist(),
-                                "sha256": path,
-                            }
+                            crop_row(
+                                len(rows),
+                                path=path,
+                                label=label,
+                                dataset=name,
+                                method="swap" if label else "real",
+                                compression="c23",
+                                video_id=f"{name}/{split}/{label}/{video}",
+                                source_ids=f"{split}{video}",
+                                split=split,
+                                frame=frame,
+                                time=float(frame),
+                                landmarks=LANDMARKS.ravel().tolist(),
+                                sha256=path,
+                            )
                         )
         write_manifest(folder, pd.DataFrame(rows))
         return folder

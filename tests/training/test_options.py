@@ -9,7 +9,7 @@ from sficonv.datasets.manifest import read_manifest, read_protocol, write_manife
 from sficonv.models import read_card
 from sficonv.splits.split import drawn_splits
 from sficonv.training import Hardware, Recipe, TrainOptions, TrainResult
-from sficonv.training.choice import choose_start, with_splits
+from sficonv.training.choice import choose_start, ensure_splits
 from sficonv.training.data import load_training_data
 from sficonv.training.options import sort_changes
 from sficonv.training.train import train
@@ -56,12 +56,12 @@ def test_without_a_model_the_shipped_detector_is_fine_tuned_and_that_is_said() -
 def test_data_without_splits_is_split_by_identity_and_the_new_manifest_named(make_prepared: Make) -> None:
     folder = make_prepared(splits=("",), videos=20)
     assert drawn_splits(folder) == folder
-    (manifest,), said = with_splits([folder])
+    (manifest,), said = ensure_splits([folder])
     protocol = read_protocol(manifest)
     assert protocol is not None and protocol.name == "identity"
     assert set(read_manifest(manifest)["split"]) == {"train", "val", "test"}
     assert any(str(manifest) in line for line in said)
-    assert with_splits([manifest]) == ([manifest], [])
+    assert ensure_splits([manifest]) == ([manifest], [])
     assert drawn_splits(folder) == drawn_splits(manifest) == manifest
     write_manifest(folder, read_manifest(folder).iloc[1:])
     assert drawn_splits(folder) == folder, "drawn before the folder was prepared anew"
@@ -70,7 +70,7 @@ def test_data_without_splits_is_split_by_identity_and_the_new_manifest_named(mak
 def test_training_data_without_validation_gives_some_of_its_people_for_it(make_prepared: Make) -> None:
     folder = make_prepared(splits=("train", "test"), videos=20)
     assert drawn_splits(folder) == folder
-    (manifest,), said = with_splits([folder])
+    (manifest,), said = ensure_splits([folder])
     rows, before = read_manifest(manifest), read_manifest(folder)
     assert "has no validation set" in said[0] and str(manifest) in said[1]
     assert drawn_splits(folder) == manifest
@@ -83,7 +83,7 @@ def test_training_data_without_validation_gives_some_of_its_people_for_it(make_p
 
 def test_a_second_folder_may_bring_the_validation_set(make_prepared: Make) -> None:
     train_only, complete = make_prepared("a", splits=("train",)), make_prepared("b")
-    assert with_splits([train_only, complete]) == ([train_only, complete], [])
+    assert ensure_splits([train_only, complete]) == ([train_only, complete], [])
 
 
 def test_a_training_without_splits_runs_and_follows_the_same_ones(

@@ -37,9 +37,6 @@ def to_json(answer: Any) -> str:
         >>> to_json({"auc": float("nan")}).split()
         ['{', '"auc":', 'null', '}']
     """
-    if hasattr(answer, "to_json"):
-        answer = answer.to_json()
-        answer = json.loads(answer) if isinstance(answer, str) else answer
     return json.dumps(_plain(answer), indent=2, allow_nan=False)
 
 

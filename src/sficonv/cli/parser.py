@@ -13,21 +13,16 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
-from sficonv.cli.signature import REQUIRED, Option, Signature
+from sficonv.cli.signature import REQUIRED, Option, Signature, in_words
 from sficonv.cli.verbs import VERBS, Verb
 from sficonv.pages import printable
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Paragraphs as they are written, defaults without types."""
+    """Paragraphs and explanations as they are written."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        default, text = action.default, action.help or ""
-        silent = default in (None, argparse.SUPPRESS, (), "") or default is False
-        if silent or not action.option_strings or "default" in text.lower():
-            return text
-        shown = list(default) if isinstance(default, tuple) else "yes" if default is True else default
-        return f"{text} (default: {shown})"
+        return action.help or ""
 
 
 class Parser(ArgumentParser):
@@ -94,7 +89,10 @@ def make_parser(name: str, verb: Verb, signature: Signature) -> Parser:
 
 
 def _add(parser: Any, option: Option, verb: Verb) -> None:
-    text = option.help.replace("`", "").replace("%", "%%")
+    text = option.help
+    if not (option.default is REQUIRED or option.name == verb.positional or "default" in text.lower()):
+        text += f" (default: {in_words(option.default)})"
+    text = text.replace("`", "").replace("%", "%%")
     default = {} if option.default is REQUIRED else {"default": option.default}
     if option.name == verb.positional:
         parser.add_argument(option.name, nargs=verb.nargs, metavar=verb.metavar, help=text, **default)

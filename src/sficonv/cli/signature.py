@@ -7,7 +7,8 @@ load PyTorch. So the parameters, their types, defaults and explanations are read
 - A parameter whose type is a dataclass of the library (`options: TrainOptions = TrainOptions()`) stands for
   one option per field.
 - A parameter that may be a name or a dataclass (`recipe: str | Recipe = "paper"`) is an option that takes the
-  name, plus one option per field that changes it; `Recipe.named(name, **changes)` puts the two together.
+  name, plus one option per field that changes it; `Recipe.named(name, **changes)` puts the two together. The
+  help of a field tells its value by each name: `RECIPES`, a dictionary in the module of the dataclass.
 - A parameter whose type nobody can type on a command line (a model, a function) is left out.
 
 Help is what the docstring's `Args:` says. Types may use builtins, the standard library and aliases of the
@@ -104,8 +105,16 @@ def read_signature(function: str) -> Signature:
         default = REQUIRED if default_node is None else source.evaluate(default_node)
         options.append(Option(argument.arg, typed, default, helps.get(argument.arg, "")))
         if record is not None:
+            presets = _presets(record)
             options += (
-                Option(field.name, field.type | None, None, field.help, argument.arg, field.group)
+                Option(
+                    field.name,
+                    field.type | None,
+                    None,
+                    _with_defaults(field, presets),
+                    argument.arg,
+                    field.group,
+                )
                 for field in record.options
                 if field.default is not REQUIRED and field.name not in own
             )
@@ -159,10 +168,56 @@ class _Unknown(metaclass=_Opaque):
 
 
 class _Record:
-    """Base of the stand-ins for dataclasses."""
+    """Base of the stand-ins for dataclasses, whose values are read where a constant holds one."""
 
     home: str
     options: tuple[Option, ...]
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        names = [option.name for option in self.options]
+        defaults = {option.name: option.default for option in self.options}
+        self.values = defaults | dict(zip(names, values, strict=False)) | named
+
+
+def _presets(record: type[_Record]) -> dict[str, _Record]:
+    """The values of a dataclass that have a name, from a dictionary of its module."""
+    source = _source(record.home.partition(":")[0])
+    constants = (source[name] for name in source.nodes if name.isupper())
+    return next(
+        (
+            known
+            for known in constants
+            if isinstance(known, dict) and all(isinstance(one, record) for one in known.values())
+        ),
+        {},
+    )
+
+
+def _with_defaults(field: Option, presets: Mapping[str, _Record]) -> str:
+    """The help of a field, and what the field is in each preset."""
+    values = {name: preset.values[field.name] for name, preset in presets.items()}
+    if not values or "default" in field.help.lower():
+        return field.help
+    shown = {name: in_words(value) for name, value in values.items()}
+    if len(set(shown.values())) == 1:
+        return f"{field.help} Default: {shown.popitem()[1]}."
+    return f"{field.help} Default: {', '.join(f'{value} ({name})' for name, value in shown.items())}."
+
+
+def in_words(value: Any) -> str:
+    """A default as people read it.
+
+    Example:
+        >>> [in_words(value) for value in (None, False, 0.0003, (0.9, 0.999), "test")]
+        ['none', 'no', '0.0003', '[0.9, 0.999]', 'test']
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value in (None, (), ""):
+        return "none"
+    return (
+        f"{value:g}" if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
+    )
 
 
 class _Source(dict[str, Any]):

@@ -18,6 +18,7 @@ from sficonv.nn.constrained import MCSMode, no_weight_decay
 from sficonv.nn.sficonv import Downsample, Ratio, SFIConv2d, check_ratio
 
 Init = Literal["keep", "vanilla", "paper"]
+CHOICES = {"mcs_mode": MCSMode, "downsample": Downsample, "shortcut": Shortcut, "init": Init}
 
 
 class ConvertedModel(PortableGraphModule):
@@ -147,14 +148,17 @@ def convert(
     """
     check_ratio("alpha", alpha, where="convert")
     check_ratio("beta", beta, where="convert")
-    for name, value, allowed in (
-        ("mcs_mode", mcs_mode, get_args(MCSMode)),
-        ("downsample", downsample, get_args(Downsample)),
-        ("shortcut", shortcut, get_args(Shortcut)),
-        ("init", init, get_args(Init)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"convert: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    options = {
+        "mcs_mode": mcs_mode,
+        "downsample": downsample,
+        "shortcut": shortcut,
+        "fuse_at": fuse_at,
+        "init": init,
+    }
+    for name, allowed in CHOICES.items():
+        if options[name] not in get_args(allowed):
+            choices = ", ".join(map(repr, get_args(allowed)))
+            raise ValueError(f"convert: {name} must be one of {choices}, got {options[name]!r}")
     if isinstance(model, ConvertedModel):
         raise ValueError(
             f"convert: {type(model).__name__} is converted already (alpha={model.report.alpha:g}, "
@@ -167,18 +171,9 @@ def convert(
     if alpha > 0:
         _check_reached(type(model).__name__, rewriting.layers)
     if init != "keep":
-        for layer in traced.modules():
-            if isinstance(layer, SFIConv2d):
-                layer.reset_blocks() if init == "paper" else layer.reset_vanilla()
+        _draw_weights(traced, init)
     converted = ConvertedModel(traced, traced.graph, type(model).__name__)
     converted.train(model.training)
-    options = {
-        "mcs_mode": mcs_mode,
-        "downsample": downsample,
-        "shortcut": shortcut,
-        "fuse_at": fuse_at,
-        "init": init,
-    }
     converted.report = ConversionReport(
         float(alpha), float(beta), tuple(rewriting.layers), tuple(rewriting.joined), options
     )
@@ -186,13 +181,19 @@ def convert(
     converted.features_node = rewriting.name_of(features)
     converted.config = copy.deepcopy(getattr(model, "config", None))
     if alpha > 0 and fuse_at is None and converted.report.share < 0.5:
-        share = converted.report.share
         warnings.warn(
-            f"convert: only {share:.0%} of the multiply-accumulates of {type(model).__name__}'s convolutions "
-            "run as SFIConv; print(model.report) says why",
+            f"convert: only {converted.report.share:.0%} of the multiply-accumulates of "
+            f"{type(model).__name__}'s convolutions run as SFIConv; print(model.report) says why",
             stacklevel=2,
         )
     return converted
+
+
+def _draw_weights(network: nn.Module, init: Init) -> None:
+    """Draw the kernels of all layers of SFIConv anew."""
+    for layer in network.modules():
+        if isinstance(layer, SFIConv2d):
+            layer.reset_blocks() if init == "paper" else layer.reset_vanilla()
 
 
 def _classifier_of(model: nn.Module) -> str:

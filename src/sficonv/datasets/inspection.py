@@ -101,7 +101,7 @@ class SourceReport:
         after += [Text(f"note: {note}") for note in self.notes]
         return Group(*lines, table, *after)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report for programs: plain dictionaries, lists, strings and numbers."""
         return {**asdict(self), "complete": self.complete}
 

@@ -47,8 +47,8 @@ class SourceOptions:
         split_fractions: Shares of train, val and test where neither lists nor folders assign files to
             splits. If only a validation set is missing, it is taken out of the training set.
         methods: Keep only the fakes of these manipulation methods, such as `[Deepfakes, FaceSwap]`; real
-            files are always kept.
-        compressions: Keep only these compressions, such as `[c23]`.
+            files are always kept. Default: all.
+        compressions: Keep only these compressions, such as `[c23]`. Default: all.
 
     Example:
         >>> SourceOptions(split="test").fractions is None

@@ -27,7 +27,7 @@ from sficonv.datasets.manifest import (
 )
 from sficonv.datasets.source import text_hash
 from sficonv.errors import DataError, SficonvError, first_few
-from sficonv.files import atomic_file
+from sficonv.files import atomic_file, sha256_of
 
 SHARDS_NAME = "shards"
 _INDEX_NAME = "shards.json"
@@ -145,7 +145,7 @@ def read_index(data: str | Path) -> ShardIndex | None:
 
 def check_shards(index: ShardIndex) -> list[str]:
     """Names of the shards whose content is not what the index says (every byte is read)."""
-    return [s.file for s in index.shards if _file_hash(index.folder / s.file) != s.sha256]
+    return [s.file for s in index.shards if sha256_of(index.folder / s.file) != s.sha256]
 
 
 def _write_shard(file: Path, split: str, rows: pd.DataFrame, root: Path) -> Shard:
@@ -159,7 +159,7 @@ def _write_shard(file: Path, split: str, rows: pd.DataFrame, root: Path) -> Shar
         with temporary.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
             for row in rows.itertuples():
                 tar.write({"__key__": f"{row.Index:09d}", "png": _read_crop(root, row), "json": _about(row)})
-        size, digest = temporary.stat().st_size, _file_hash(temporary)
+        size, digest = temporary.stat().st_size, sha256_of(temporary)
     return Shard(file.name, split, len(rows), size, digest)
 
 
@@ -196,8 +196,3 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return -1
-
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -146,12 +146,17 @@ def export(
             mean_difference=float(differences.mean()),
         )
         beside = metadata | {"file": {**asdict(result), "path": out.name, "sha256": sha256_of(made)}}
-        text = json.dumps(beside, indent=2, default=str) + "\n"
-        Path(folder, f"{out.name}.json").write_text(text, encoding="utf-8")
-        for file in Path(folder).iterdir():
-            file.chmod(0o644)
-            shutil.move(file, out.parent / file.name)
+        _put_in_place(Path(folder), out, beside)
     return result
+
+
+def _put_in_place(folder: Path, out: Path, beside: dict[str, Any]) -> None:
+    """Move what was made in `folder` to `out`, and the description that stands beside it."""
+    text = json.dumps(beside, indent=2, default=str) + "\n"
+    (folder / f"{out.name}.json").write_text(text, encoding="utf-8")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+        shutil.move(file, out.parent / file.name)
 
 
 def _check_arguments(
@@ -249,7 +254,7 @@ def sample_images(side: int) -> np.ndarray:
         >>> sample_images(64).shape
         (8, 64, 64, 3)
     """
-    from sficonv.faces.face import resize
+    from sficonv.media.resize import resize
 
     rng = np.random.default_rng(0)
     coarse = [resize(rng.integers(0, 256, (n, n, 3), np.uint8), (side, side)) for n in (2, 4, 8, 16)]
@@ -273,7 +278,7 @@ def read_calibration_crops(folder: str | Path, side: int, count: int) -> np.ndar
     """
     from sficonv.datasets.crops import balanced_weights, read_crop
     from sficonv.datasets.manifest import read_manifest
-    from sficonv.faces.face import resize
+    from sficonv.media.resize import resize
 
     rows = read_manifest(folder)
     rows = rows[rows["split"].isin(["train", "val"])]

@@ -148,7 +148,7 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     import cv2
 
     from sficonv.faces.detectors import YuNet
-    from sficonv.faces.outlines import face_regions
+    from sficonv.faces.outlines import random_regions
 
     faces = YuNet()(image)
     if not faces:
@@ -160,7 +160,7 @@ def forge(image: np.ndarray, *, seed: int = 0) -> np.ndarray:
     window = np.s_[top : top + side, left : left + side]
     rng = np.random.default_rng(seed)
     points = faces[0].landmarks - np.array([left, top], np.float32)
-    (outline,) = face_regions(points, side, 1, rng)
+    (outline,) = random_regions(points, side, 1, rng)
     mask = cv2.fillConvexPoly(np.zeros((side, side), np.float32), np.rint(outline * side).astype(int), 1.0)
     mask = cv2.GaussianBlur(mask, (0, 0), side * rng.uniform(0.01, 0.03))[..., None]
     face = image[window].astype(np.float32)

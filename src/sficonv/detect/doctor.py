@@ -58,7 +58,7 @@ class Diagnosis:
         lines = [f"{'ok  ' if check.sound else 'FAIL'}  {check.name}: {check.found}" for check in self.checks]
         return "\n".join([*lines, "something is wrong, see above" if self.failed else "all is well"])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same for programs."""
         return {"sound": not self.failed, "checks": [asdict(check) for check in self.checks]}
 

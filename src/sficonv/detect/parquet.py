@@ -53,7 +53,7 @@ class ScanSummary:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.verdicts.most_common())
         return f"{self.files} files in {self.out}: {counts or 'nothing'}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same for programs."""
         return {"out": str(self.out), "files": self.files, "verdicts": dict(self.verdicts)}
 

@@ -16,6 +16,7 @@ from sficonv.errors import MediaError
 from sficonv.faces.face import crop_face
 from sficonv.faces.search import FaceSearch, turned_upright
 from sficonv.faces.tracking import Box, Tracker, look
+from sficonv.media.resize import resize
 
 if TYPE_CHECKING:
     from sficonv.media.video import VideoInfo
@@ -293,7 +294,4 @@ def sharpness(crop: np.ndarray) -> float:
     import cv2
 
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    if grey.shape != (256, 256):
-        shrinks = min(grey.shape) > 256
-        grey = cv2.resize(grey, (256, 256), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
+    return float(cv2.Laplacian(resize(grey, (256, 256)), cv2.CV_64F).var())

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from sficonv.card import Calibration
 from sficonv.datasets.manifest import manifest_hash, prepared_folder, read_manifest, read_protocol
@@ -33,7 +32,7 @@ from sficonv.evaluation.score_table import table_in_memory
 from sficonv.evaluation.scores import read_scores
 from sficonv.files import atomic_file
 from sficonv.models.checkpoint import load_weights, resolve_weights
-from sficonv.models.inference import asks_for_mirror
+from sficonv.models.inference import asks_for_mirror, usual_device
 from sficonv.shipped import DEFAULT
 from sficonv.splits.split import drawn_splits
 
@@ -240,7 +239,7 @@ def calibrate(
         raise ValueError(f"each folder of data needs a name of its own, as its source: {sorted(names)}")
     model, card = load_weights(weights)
     mirror = asks_for_mirror(card)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or usual_device()
     parts, origin, leaky = [], [], []
     for folder, rows in validation.items():
         root = prepared_folder(folder)

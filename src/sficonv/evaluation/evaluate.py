@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
-import torch
 
 from sficonv.card import read_calibration
 from sficonv.datasets.manifest import Protocol, manifest_hash, prepared_folder, read_manifest, read_protocol
@@ -20,8 +19,9 @@ from sficonv.evaluation.predict import load_predictor, predict, predict_with
 from sficonv.evaluation.report import write_report
 from sficonv.evaluation.result import EvaluationResult
 from sficonv.evaluation.score_table import score_file
-from sficonv.models.checkpoint import load_weights, resolve_weights, sha256
-from sficonv.models.inference import asks_for_mirror
+from sficonv.files import sha256_of
+from sficonv.models.checkpoint import load_weights, resolve_weights
+from sficonv.models.inference import asks_for_mirror, usual_device
 from sficonv.splits.split import drawn_splits
 
 Split = Literal["train", "val", "test", "all"]
@@ -93,9 +93,9 @@ def evaluate(
         folders = [_Folder.read(one, split) for one in ([data] if isinstance(data, str | Path) else data)]
         if len({one.name for one in folders}) < len(folders):
             raise ValueError("each folder of data needs a name of its own, as its source")
-        scorer = _Scorer.of_predictor(predictor) if predictor is not None else _Scorer.of_weights(weights)
-        parts = [scorer.score(one, batch_size, device, workers) for one in folders]
-        result = _of_folders(folders, parts, scorer, split, **how)
+        subject = _Subject.of_predictor(predictor) if predictor is not None else _Subject.of_weights(weights)
+        parts = [subject.score(one, batch_size, device, workers) for one in folders]
+        result = _of_folders(folders, parts, subject, split, **how)
     else:
         raise ValueError("give either data (a prepared folder) or predictions (a file of scores)")
     if out is not None:
@@ -133,7 +133,7 @@ class _Folder:
 
 
 @dataclass(frozen=True)
-class _Scorer:
+class _Subject:
     """What makes the scores; `card` is `None` where nobody says what it was trained on."""
 
     score_rows: Callable[..., pd.DataFrame]
@@ -144,49 +144,49 @@ class _Scorer:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_predictor(cls, file: str | Path) -> _Scorer:
+    def of_predictor(cls, file: str | Path) -> _Subject:
         function = load_predictor(file)
 
         def score(rows: pd.DataFrame, root: Path, **_: Any) -> pd.DataFrame:
             return predict_with(function, rows, root)
 
-        return cls(score, str(file), provenance={"predictor_sha256": sha256(file)})
+        return cls(score, str(file), provenance={"predictor_sha256": sha256_of(file)})
 
     @classmethod
-    def of_weights(cls, file: str | Path) -> _Scorer:
+    def of_weights(cls, file: str | Path) -> _Subject:
         model, card = load_weights(file)
         calibration, mirror = read_calibration(card), asks_for_mirror(card)
 
         def score(rows: pd.DataFrame, root: Path, **options: Any) -> pd.DataFrame:
             return predict(model, rows, root, calibration=calibration, mirror=mirror, **options)
 
-        provenance = {"weights_sha256": sha256(resolve_weights(file)), "calibration": asdict(calibration)}
+        provenance = {"weights_sha256": sha256_of(resolve_weights(file)), "calibration": asdict(calibration)}
         return cls(score, card.get("model"), str(file), card, calibration.threshold, provenance)
 
     def score(self, folder: _Folder, batch_size: int, device: str | None, workers: int) -> pd.DataFrame:
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        where = device or usual_device()
         root = prepared_folder(folder.data)
         return self.score_rows(folder.rows, root, batch_size=batch_size, device=where, workers=workers)
 
 
 def _of_folders(
-    folders: Sequence[_Folder], parts: Sequence[pd.DataFrame], scorer: _Scorer, split: str, **how: Any
+    folders: Sequence[_Folder], parts: Sequence[pd.DataFrame], subject: _Subject, split: str, **how: Any
 ) -> EvaluationResult:
     """The figures of scored folders, and what the detector may have seen of each of them."""
     several = len(folders) > 1
     if several:
         parts = [one.told_apart(rows) for one, rows in zip(folders, parts, strict=True)]
     result = judge(
-        pd.concat(parts, ignore_index=True), weights=scorer.weights, model=scorer.model,
-        data=", ".join(str(one.data) for one in folders), split=split, threshold=scorer.threshold, **how,
+        pd.concat(parts, ignore_index=True), weights=subject.weights, model=subject.model,
+        data=", ".join(str(one.data) for one in folders), split=split, threshold=subject.threshold, **how,
     )  # fmt: skip
     for one in folders:
-        warnings, notes = overlap_remarks(one.manifest, one.rows, split, scorer.card, one.protocol)
+        warnings, notes = overlap_remarks(one.manifest, one.rows, split, subject.card, one.protocol)
         prefix = f"{one.name}: " if several else ""
         result.warnings.extend(prefix + text for text in warnings)
         result.notes.extend(prefix + text for text in notes)
     rows_hash = manifest_hash(pd.concat([one.rows for one in folders]))
-    result.provenance.update(scorer.provenance, rows_hash=rows_hash)
+    result.provenance.update(subject.provenance, rows_hash=rows_hash)
     protocols = {str(one.data): one.protocol and asdict(one.protocol) for one in folders}
     if several:
         result.provenance["protocols"] = protocols
@@ -200,7 +200,7 @@ def _of_file(path: str | Path, real_label: int, **options: Any) -> EvaluationRes
     result = judge(table, data=str(path), **options)
     if real_label:
         result.notes.append("label 1 means real in this file (real_label=1): its labels were turned around")
-    result.provenance["predictions_sha256"] = sha256(table.name)
+    result.provenance["predictions_sha256"] = sha256_of(table.name)
     return result
 
 

@@ -19,11 +19,11 @@ HISTOGRAM_BINS = 20
 LABELS = {0: "real", 1: "fake"}
 
 
-def new_axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, in inches."""
+def new_axes() -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     return figure, figure.subplots()
 
 

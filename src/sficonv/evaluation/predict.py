@@ -19,8 +19,9 @@ from sficonv.datasets.clips import cut_into_clips, tracks_of
 from sficonv.datasets.crops import FaceCrops
 from sficonv.errors import DataError, SficonvError
 from sficonv.models.clips import pad_clips
-from sficonv.models.config import to_input
+from sficonv.models.config import to_inputs
 from sficonv.models.inference import calibrated, mean_logits
+from sficonv.progress import progress_bar
 
 Predictor = Callable[[str], float]
 
@@ -83,9 +84,6 @@ def predict(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
-    from rich.console import Console
-    from rich.progress import Progress
-
     place = next(model.parameters(), torch.empty(0)).device if device is None else torch.device(device)
     model.to(place)
     scores, errors = np.full(len(df), math.nan), np.full(len(df), "", dtype=object)
@@ -99,17 +97,15 @@ def predict(
     batches = [np.concatenate(clips[i : i + together]).tolist() for i in range(0, len(clips), together)]
     loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, collate_fn=_as_list)
     modes = [(module, module.training) for module in model.modules()]
-    console = Console(stderr=True)
     model.eval()
     try:
-        with torch.inference_mode(), Progress(console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task("face crops", total=len(df))
+        with torch.inference_mode(), progress_bar("face crops", len(df)) as advance:
             for batch in loader:
-                progress.advance(task, len(batch))
+                advance(len(batch))
                 for index, _, error in batch:
                     errors[index] = error
                 if good := {index: image.to(place) for index, image, _ in batch if image is not None}:
-                    x = _batch(list(good.values()), model.config)
+                    x = to_inputs(list(good.values()), model.config)  # type: ignore[arg-type]
                     if frames == 1:
                         logits = mean_logits(model, x, mirror=mirror)
                     else:
@@ -131,12 +127,6 @@ def _clip_logits(model: nn.Module, x: Tensor, clips: np.ndarray, *, mirror: bool
     return logits.repeat_interleave(torch.tensor(lengths, device=logits.device), 0)
 
 
-def _batch(images: list[Tensor], config: Any) -> Tensor:
-    if len({image.shape for image in images}) == 1:
-        return to_input(torch.stack(images), config)
-    return torch.cat([to_input(image[None], config) for image in images])
-
-
 def predict_with(function: Predictor, df: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     """Score the face crops of a manifest with anybody's detector.
 
@@ -155,21 +145,17 @@ def predict_with(function: Predictor, df: pd.DataFrame, root: str | Path) -> pd.
     Example:
         >>> scores = predict_with(lambda path: 0.5, read_manifest("prepared"), "prepared")  # doctest: +SKIP
     """
-    from rich.console import Console
-    from rich.progress import track
-
     scores, errors = np.full(len(df), math.nan), np.full(len(df), "", dtype=object)
-    console = Console(stderr=True)
-    for row, path in enumerate(
-        track(df["path"], "face crops", console=console, disable=not console.is_terminal)
-    ):
-        file = Path(root) / path
-        try:
-            answer = function(str(file))
-        except Exception as error:  # anything may be wrong in code that is not ours: the row is what it costs
-            errors[row] = f"{file}: {type(error).__name__}: {error}"
-            continue
-        scores[row] = _probability(answer, file)
+    with progress_bar("face crops", len(df)) as advance:
+        for row, path in enumerate(df["path"]):
+            advance()
+            file = Path(root) / path
+            try:
+                answer = function(str(file))
+            except Exception as error:  # anything may be wrong in code that is not ours: it costs the row
+                errors[row] = f"{file}: {type(error).__name__}: {error}"
+                continue
+            scores[row] = _probability(answer, file)
     return df.assign(p_fake=scores, error=errors)
 
 

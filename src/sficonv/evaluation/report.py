@@ -61,7 +61,7 @@ class Mistake:
     attention: str | None
 
 
-def write_report(result: EvaluationResult, path: str | Path, *, device: str | None = None) -> Path:
+def write_report(result: EvaluationResult, path: str | Path) -> Path:
     """Write an evaluation as one self-contained HTML file.
 
     The faces of the worst mistakes are shown where the crops are at hand, the attention on them where the
@@ -70,7 +70,6 @@ def write_report(result: EvaluationResult, path: str | Path, *, device: str | No
     Args:
         result: Of `evaluate` or `judge`.
         path: The file to write.
-        device: Where the attention is computed; default: on the CPU, it is a dozen crops.
 
     Returns:
         The file.
@@ -85,7 +84,7 @@ def write_report(result: EvaluationResult, path: str | Path, *, device: str | No
         rows = rows.assign(video_id=[f"row {i}" for i in range(len(rows))])
     videos = frame_to_video(rows)
     remarks: list[str] = []
-    mistakes = _mistakes(result, rows, videos, device or "cpu", remarks)
+    mistakes = _mistakes(result, rows, videos, remarks)
     page = page_template("sficonv.evaluation", "report.html.jinja").render(
         result=result,
         created=datetime.now(UTC),
@@ -142,12 +141,12 @@ def _plots(rows: pd.DataFrame, videos: pd.DataFrame) -> list[tuple[str, Any, str
 
 
 def _mistakes(
-    result: EvaluationResult, rows: pd.DataFrame, videos: pd.DataFrame, device: str, remarks: list[str]
+    result: EvaluationResult, rows: pd.DataFrame, videos: pd.DataFrame, remarks: list[str]
 ) -> dict[str, list[Mistake]] | None:
     """False alarms and misses, worst first; `None` where there are no crops to show."""
     if result.weights is None or "path" not in rows.columns:
         return None
-    attention = _attention(result.weights, device, remarks)
+    attention = _attention(result.weights, remarks)
     alarms = videos[(videos["label"] == 0) & (videos["p_fake"] >= THRESHOLD)]
     misses = videos[(videos["label"] == 1) & (videos["p_fake"] < THRESHOLD)]
     chosen = {
@@ -180,10 +179,8 @@ def _mistakes(
     return found
 
 
-def _attention(weights: str, device: str, remarks: list[str]) -> Any:
+def _attention(weights: str, remarks: list[str]) -> Any:
     """A function that lays the forgery attention map over a crop; `None` for weights without gradients."""
-    import torch
-
     from sficonv.attention.maps import forgery_attention, overlay
     from sficonv.models.checkpoint import load_weights
     from sficonv.models.config import to_input
@@ -193,10 +190,10 @@ def _attention(weights: str, device: str, remarks: list[str]) -> Any:
     except WeightsError as error:
         remarks.append(f"attention maps were left out: {error}")
         return None
-    model.to(torch.device(device)).eval()
+    model.eval()
 
     def draw(crop: np.ndarray) -> str:
-        x = to_input(to_tensor(crop)[None], model.config).to(device)  # type: ignore[arg-type]
+        x = to_input(to_tensor(crop)[None], model.config)  # type: ignore[arg-type]
         return jpeg_uri(overlay(crop, forgery_attention(model, x)[0], colours="turbo"), side=SIDE)
 
     return draw

@@ -19,7 +19,7 @@ from sficonv.evaluation.score_table import ScoreTable
 from sficonv.files import atomic_file
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -144,13 +144,6 @@ class EvaluationResult:
             *pooled,
             *remarks(self.notes, self.warnings),
         )
-
-    def render(self, console: Console | None = None) -> Group:
-        """`summary`, printed too where a console is given."""
-        tables = self.summary()
-        if console is not None:
-            console.print(tables)
-        return tables
 
 
 def remarks(notes: Sequence[str], warnings: Sequence[str]) -> list[Text]:

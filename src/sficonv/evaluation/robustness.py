@@ -22,6 +22,7 @@ from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessC
 from sficonv.evaluation.robustness_scores import Damage, NamedDetector, scored_cells
 from sficonv.evaluation.scores import frame_to_video
 from sficonv.media.corruptions import CORRUPTIONS, LEVELS
+from sficonv.models.inference import usual_device
 from sficonv.splits.split import drawn_splits
 from sficonv.version import __version__
 
@@ -96,7 +97,7 @@ def robustness(
     data = data if split == "all" else drawn_splits(data)
     manifest = read_manifest(data)
     rows = spread(rows_of(manifest, split, str(data)), max_frames)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or usual_device()
     if benign:
         if weights_b is not None or report is not None:
             raise ValueError("benign takes one detector and writes no report: leave weights_b and report out")

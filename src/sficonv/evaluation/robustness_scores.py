@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from sficonv.card import Calibration, read_calibration
+from sficonv.datasets.clips import tracks_of
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.errors import SficonvError
-from sficonv.files import atomic_file
+from sficonv.files import atomic_file, sha256_of
 from sficonv.media.corruptions import CORRUPTIONS, corrupt_clip
-from sficonv.models.checkpoint import load_weights, resolve_weights, sha256
-from sficonv.models.config import to_input
+from sficonv.models.checkpoint import load_weights, resolve_weights
+from sficonv.models.config import to_inputs
 from sficonv.models.inference import asks_for_mirror, p_fake
 
 if TYPE_CHECKING:
@@ -49,20 +50,12 @@ class Damage(NamedTuple):
 def clips_of(rows: pd.DataFrame) -> list[list[int]]:
     """Positions of the rows that form one clip: one face of one video in order of time, at most `CLIP`.
 
-    Faces are told apart by `track` where there is one, else by `face`.
-
     Example:
         >>> clips_of(pd.DataFrame({"video_id": list("aba"), "frame": [5, 0, 1], "face": 0}))
         [[2, 0], [1]]
     """
-    face = rows["face"]
-    if "track" in rows.columns:
-        face = rows["track"].where(rows["track"] >= 0, -1 - rows["face"])
-    table = pd.DataFrame({"video": rows["video_id"].to_numpy(), "face": face.to_numpy()})
-    table["frame"] = rows["frame"].to_numpy()
-    table = table.sort_values(["video", "face", "frame"], kind="stable")
-    whole = [group.index.tolist() for _, group in table.groupby(["video", "face"], sort=True)]
-    return [clip[start : start + CLIP] for clip in whole for start in range(0, len(clip), CLIP)]
+    tracks = [track.tolist() for track in tracks_of(rows)]
+    return [track[start : start + CLIP] for track in tracks for start in range(0, len(track), CLIP)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class NamedDetector:
             network.to(device).eval(),
             read_calibration(card),
             device,
-            sha256(resolve_weights(file)),
+            sha256_of(resolve_weights(file)),
         )
 
     def key(self, damage: Damage, rows_hash: str, seed: int) -> str:
@@ -100,7 +93,7 @@ class NamedDetector:
     def __call__(self, images: Sequence[Tensor]) -> np.ndarray:
         """P(fake) `(N,)` of uint8 images `(3, H, W)`, each of any size."""
         config: Any = self.network.config
-        x = torch.cat([to_input(image[None].to(self.device), config) for image in images])
+        x = to_inputs([image.to(self.device) for image in images], config)
         mirror = asks_for_mirror(self.card)
         return p_fake(self.network, x, calibration=self.calibration, mirror=mirror).cpu().numpy()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sficonv.faces.face import Face, resize
+from sficonv.faces.face import Face
+from sficonv.media.resize import resize
 
 # Where the five points of an upright face lie in a crop of margin 1.3, as a share of its side.
 TEMPLATE = np.array([[0.37, 0.405], [0.63, 0.405], [0.50, 0.555], [0.385, 0.675], [0.615, 0.675]], np.float32)

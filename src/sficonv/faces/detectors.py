@@ -13,7 +13,8 @@ import numpy as np
 
 from sficonv.errors import DataError
 from sficonv.faces.alignment import TEMPLATE, align_face, similarity
-from sficonv.faces.face import Face, FaceDetector, crop_face, resize
+from sficonv.faces.face import Face, FaceDetector, crop_face
+from sficonv.media.resize import resize
 
 DetectorName = Literal["yunet", "dlib"]
 DEFAULT_MIN_SCORE: dict[DetectorName, float] = {"yunet": 0.7, "dlib": 0.0}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
+
+from sficonv.media.resize import resize
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,3 @@ def _cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
     rows = np.clip(np.arange(top, top + side), 0, height - 1)
     columns = np.clip(np.arange(left, left + side), 0, width - 1)
     return image[rows[:, None], columns[None, :]]
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bring `(H, W, 3)` to `size` (width, height): averaged down, or enlarged by cubic interpolation."""
-    if image.shape[1::-1] == size:
-        return image
-    shrinking = size[0] < image.shape[1] or size[1] < image.shape[0]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sficonv.faces.outlines import face_regions
+from sficonv.faces.outlines import random_regions
 from sficonv.faces.regions import place, soft_mask
 from sficonv.media.batches import (
     Draw,
@@ -88,7 +88,7 @@ def self_blend(images: Tensor, outlines: Tensor, draw: Draw, *, change_target: f
 
     Args:
         images: Float `(B, 3, S, S)`, real faces.
-        outlines: `(B, N, 2)`, the regions to forge, see `sficonv.faces.outlines.face_regions`.
+        outlines: `(B, N, 2)`, the regions to forge, see `sficonv.faces.outlines.random_regions`.
         draw: Every random decision.
         change_target: Share whose surroundings get the other statistics instead of the pasted copy; `real` is
             changed with them.
@@ -171,7 +171,7 @@ def forge_one(
 
     Args:
         image: uint8 `(S, S, 3)`, RGB, a real face.
-        landmarks: `(5, 2)` or `(68, 2)` pixels, see `sficonv.faces.outlines.face_regions`.
+        landmarks: `(5, 2)` or `(68, 2)` pixels, see `sficonv.faces.outlines.random_regions`.
         seed: Decides everything random.
         change_target: See `self_blend`; 0 keeps everything outside of the mask as it is.
 
@@ -184,7 +184,7 @@ def forge_one(
         >>> forgery.shape, mask.shape
         ((64, 64, 3), (64, 64))
     """
-    outline = face_regions(landmarks / len(image), 1, 1, np.random.default_rng(seed))
+    outline = random_regions(landmarks / len(image), 1, 1, np.random.default_rng(seed))
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     _, fake, mask = self_blend(
         pixels, torch.from_numpy(outline), Draw(seed, "cpu"), change_target=change_target

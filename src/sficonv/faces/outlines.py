@@ -22,7 +22,7 @@ REGIONS = ("face", "forehead", "inner", "lower", "mouth", "eyes")
 SHARES = (0.3, 0.3, 0.17, 0.13, 0.05, 0.05)
 
 
-def face_regions(landmarks: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def random_regions(landmarks: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Outlines of random regions of one face (Shiohara and Yamasaki 2022, section 3.1.2).
 
     Args:

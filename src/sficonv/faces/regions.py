@@ -33,7 +33,7 @@ def soft_mask(outlines: Tensor, size: int, draw: Draw) -> Tensor:
     core and blurred again with another strength (Shiohara and Yamasaki 2022, section 3.1.2).
 
     Args:
-        outlines: `(B, N, 2)`, see `outlines.face_regions`.
+        outlines: `(B, N, 2)`, see `outlines.random_regions`.
         size: Side of the masks in pixels. They are made at half of it.
         draw: Every random decision.
 

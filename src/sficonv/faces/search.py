@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sficonv.faces.detectors import YuNet
-from sficonv.faces.face import Face, crop_face, resize
+from sficonv.faces.face import Face, crop_face
+from sficonv.media.resize import resize
 
 FOUND_FROM = 20
 """Pixels of the picture that the network sees from which nearly nine of ten faces are found (of 14: half)."""

@@ -186,7 +186,7 @@ def to_ycc(images: Tensor) -> Tensor:
     return _mix(images, _YCC)
 
 
-def to_rgb(images: Tensor) -> Tensor:
+def from_ycc(images: Tensor) -> Tensor:
     """The way back from `to_ycc`."""
     return _mix(images, _RGB)
 
@@ -220,7 +220,7 @@ def change_colours(
     luma = (ycc[:, :1] - 128) * spread(gain) + 128 + spread(offset)
     cos, sin = spread(hue.cos() * saturation), spread(hue.sin() * saturation)
     blue, red = ycc[:, 1:2], ycc[:, 2:3]
-    changed = to_rgb(torch.cat([luma, blue * cos - red * sin, blue * sin + red * cos], 1))
+    changed = from_ycc(torch.cat([luma, blue * cos - red * sin, blue * sin + red * cos], 1))
     if tint is not None:
         changed = changed + tint[:, :, None, None]
     return changed.clamp(0, 255)
@@ -271,7 +271,7 @@ def jpeg(images: Tensor, quality: Tensor, *, halve_colours: bool = True) -> Tens
     colours = _quantised(colours, _table(_CHROMA, scale))
     if halve_colours:
         colours = F.interpolate(colours, scale_factor=2, mode="bilinear", align_corners=False)
-    return to_rgb(torch.cat([luma, colours], 1)).round().clamp(0, 255)
+    return from_ycc(torch.cat([luma, colours], 1)).round().clamp(0, 255)
 
 
 def _table(table: tuple[tuple[int, ...], ...], scale: Tensor) -> Tensor:

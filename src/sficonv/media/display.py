@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from sficonv.media.container import MAX_PIXELS
+from sficonv.media.resize import resize
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -21,10 +21,7 @@ _MOST_STRETCHED = 4.0
 def as_displayed(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
     """The picture that a player shows: uint8 `(H, W, 3)`, RGB."""
     image: np.ndarray = frame.to_ndarray(format="rgb24")
-    size = _square(frame, stream)
-    if size != (frame.width, frame.height):
-        shrinks = size[0] * size[1] < frame.width * frame.height
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    image = resize(image, _square(frame, stream))
     transposed, mirrored, upside_down = _orientation(frame)
     if transposed:
         image = image.swapaxes(0, 1)

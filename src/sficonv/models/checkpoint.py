@@ -5,7 +5,6 @@ Nothing here unpickles: a weights file can hold tensors only, and the card is pl
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from sficonv.card import FORMAT, check_card, parse_card
 from sficonv.errors import WeightsError
-from sficonv.files import atomic_file
+from sficonv.files import atomic_file, sha256_of
 from sficonv.models.hub import fetch, is_repository
 from sficonv.models.registry import create_model
 from sficonv.shipped import DEFAULT, shipped
@@ -77,7 +76,7 @@ def save_weights(
             save_file(tensors, new_weights)
         except SafetensorError as error:  # a full disk, for one
             raise WeightsError(f"{path}: cannot be written ({error})") from error
-        document["weights_sha256"] = sha256(new_weights)
+        document["weights_sha256"] = sha256_of(new_weights)
         text = json.dumps(document, indent=2, default=str) + "\n"
         check_card(json.loads(text), path)  # what is written can be read again
         new_card.write_text(text, encoding="utf-8")
@@ -165,7 +164,7 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
     except (ArithmeticError, LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its card does not describe a model of this version ({error})") from error
     fill(model, tensors, path)
-    if card.get("weights_sha256") not in (None, sha256(path)):
+    if card.get("weights_sha256") not in (None, sha256_of(path)):
         raise WeightsError(f"{path}: not the weights that its card was written for (their hash differs)")
     model.config = replace(  # type: ignore[type-var]
         model.config, image_size=card["image_size"], mean=tuple(card["mean"]), std=tuple(card["std"])
@@ -191,12 +190,6 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> N
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()})
     if not all(bool(torch.isfinite(t).all()) for t in model.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold values that are not finite")
-
-
-def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -122,3 +123,10 @@ def to_input(images: Tensor, config: ModelConfig) -> Tensor:
     mean = torch.tensor(config.mean, device=x.device).view(1, 3, 1, 1)
     std = torch.tensor(config.std, device=x.device).view(1, 3, 1, 1)
     return x.sub_(mean).div_(std)
+
+
+def to_inputs(images: Sequence[Tensor], config: ModelConfig) -> Tensor:
+    """`to_input` of crops `(3, H, W)`, each of any size."""
+    if len({image.shape for image in images}) == 1:
+        return to_input(torch.stack(list(images)), config)
+    return torch.cat([to_input(image[None], config) for image in images])

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sficonv.card import Calibration
 from sficonv.errors import WeightsError
 
 ORIGINAL, MIRRORED = "original", "mirrored"
+
+
+def usual_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def asks_for_mirror(card: dict[str, Any]) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from statistics import median
@@ -25,6 +24,7 @@ from sficonv.paper.timing import (
     training_memory,
     work_of,
 )
+from sficonv.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -58,8 +58,8 @@ class BenchRow:
     ratio: Ratio
     images_per_second: float
     vanilla_images_per_second: float
-    ceiling_fraction: float | None
-    memory_ratio: float | None
+    ceiling_fraction: float | None = None
+    memory_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def bench(
     modes: list[Mode] = ["inference"] if inference else []
     modes += ["training"] if train else []
     rows = []
-    with _progress(len(modes) * len(batches) * (rounds + 1)) as advance:
+    with progress_bar("measuring", len(modes) * len(batches) * (rounds + 1)) as advance:
         for mode, size in product(modes, batches):
             images = setting.images(size, image_size)
             works = {name: work_of(network, images, mode, setting) for name, network in networks.items()}
@@ -180,23 +180,32 @@ def bench(
                 memory = {n: training_memory(make, size, image_size, setting) for n, make in makes.items()}
             for value in betas:
                 name = f"{value:g}"
-                seconds, vanilla_seconds = median(times[name]), median(times[VANILLA])
-                per_second = operations[name] * size * (3 if mode == "training" else 1) / seconds
-                row = BenchRow(
-                    alpha=alpha,
-                    beta=value,
-                    mode=mode,
-                    batch=size,
-                    milliseconds=1000 * seconds,
-                    vanilla_milliseconds=1000 * vanilla_seconds,
-                    ratio=Ratio.of(times[name], times[VANILLA]),
-                    images_per_second=size / seconds,
-                    vanilla_images_per_second=size / vanilla_seconds,
-                    ceiling_fraction=per_second / ceiling if ceiling else None,
-                    memory_ratio=memory[name] / memory[VANILLA] if memory else None,
-                )
+                row = _row(alpha, value, mode, size, times[name], times[VANILLA])
+                if ceiling:
+                    passes = 3 if mode == "training" else 1
+                    done = operations[name] * passes * row.images_per_second
+                    row = replace(row, ceiling_fraction=done / ceiling)
+                if memory:
+                    row = replace(row, memory_ratio=memory[name] / memory[VANILLA])
                 rows.append(row)
     return BenchResult(model, downsample, image_size, setting, machine(device), tuple(rows))
+
+
+def _row(
+    alpha: float, beta: float, mode: Mode, size: int, times: list[float], vanilla: list[float]
+) -> BenchRow:
+    seconds, vanilla_seconds = median(times), median(vanilla)
+    return BenchRow(
+        alpha=alpha,
+        beta=beta,
+        mode=mode,
+        batch=size,
+        milliseconds=1000 * seconds,
+        vanilla_milliseconds=1000 * vanilla_seconds,
+        ratio=Ratio.of(times, vanilla),
+        images_per_second=size / seconds,
+        vanilla_images_per_second=size / vanilla_seconds,
+    )
 
 
 def _numbers(name: str, given: str | Sequence[float], kind: type[T]) -> list[T]:
@@ -222,15 +231,3 @@ def _check(model: str, batches: list[int], image_size: int, device: str, rounds:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # what torch raises where it was built without CUDA
         raise ValueError(f"bench: device={device!r} is not there: {str(error).splitlines()[0]}") from error
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where somebody is looking."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("measuring", total=total)
-        yield lambda: progress.advance(task)

@@ -17,12 +17,13 @@ from sficonv.datasets.source import SourceItem, text_hash
 from sficonv.errors import MediaError
 from sficonv.faces.alignment import align_face
 from sficonv.faces.detectors import DetectorName, create_detector
-from sficonv.faces.face import Face, FaceDetector, crop_face, resize
+from sficonv.faces.face import Face, FaceDetector, crop_face
 from sficonv.faces.tracking import Tracker, look
 from sficonv.files import atomic_file
 from sficonv.media.archives import frame_number, read_archive
 from sficonv.media.images import read_picture, write_png
 from sficonv.media.kinds import media_kind
+from sficonv.media.resize import resize
 from sficonv.media.video import Frame, VideoInfo, iter_frames, probe, sample_times
 from sficonv.preparation.forging import add_forgeries
 from sficonv.preparation.options import CropOptions

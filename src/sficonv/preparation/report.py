@@ -91,7 +91,7 @@ class PrepareReport:
             lines.append(f"{files} files with problems ({text}): see {self.out / PROBLEMS_NAME}")
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report for programs: plain dictionaries, lists, strings and numbers."""
         shards = None if self.shards is None else str(self.shards)
         return {**asdict(self), "out": str(self.out), "shards": shards}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+
+from joblib import cpu_count
 
 from sficonv.datasets.source import SourceItem
 from sficonv.preparation.extract import Part, file_stamp, prepare_item, start_worker, watch_file
@@ -34,7 +35,7 @@ def run_items(todo: dict[str, SourceItem], out: Path, options: PrepareOptions) -
         OSError: The crops cannot be written.
         RuntimeError: The processes do not start.
     """
-    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
+    workers = cpu_count() if options.workers is None else options.workers
     if workers == 0:
         yield from (prepare_item(item, name, out, options) for name, item in todo.items())
         return

@@ -86,6 +86,7 @@ def create_app(jobs: Jobs) -> FastAPI:
     add_handlers(app, jobs)
     _add_scan(app, jobs, closing)
     _add_jobs(app, jobs)
+    _add_report(app, jobs)
     _add_pages(app)
     return app
 
@@ -111,6 +112,33 @@ async def _receive(request: Request, jobs: Jobs, id: str) -> tuple[Form, str]:
         return form, await run_in_threadpool(media_kind, path)
     except MediaError as error:
         raise HTTPException(415, str(error).removeprefix(f"{path}: ")) from error
+
+
+async def _judged(request: Request, jobs: Jobs, closing: Closing, id: str, name: str) -> dict[str, Any]:
+    """The result, unless the client leaves first: what it does not wait for need not be judged."""
+    judging = asyncio.wrap_future(jobs.judge_image(jobs.places.upload(id), name))
+    left = asyncio.ensure_future(request.receive())  # nothing else can come after the body
+    either: set[asyncio.Future[Any]] = {judging, left}
+    try:
+        async with closing.patience(None):
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not judging.done():
+            raise ClientDisconnect
+        return judging.result()
+    except (HTTPException, ClientDisconnect, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        raise HTTPException(422, reason(error, jobs.settings)) from error
+    finally:
+        judging.cancel()
+        left.cancel()
+
+
+async def _found(jobs: Jobs, id: str) -> Job:
+    job = await run_in_threadpool(jobs.get, id)
+    if job is None:
+        raise HTTPException(404, "no such job: it never was, or it has been deleted")
+    return job
 
 
 def _options(form: Form) -> FormFields:
@@ -157,39 +185,14 @@ def _add_scan(app: FastAPI, jobs: Jobs, closing: Closing) -> None:
             form, kind = await _receive(request, jobs, id)
             if kind == "video":
                 raise HTTPException(415, "this is a video: send it to /api/jobs")
-            result = await _judged(request, id, form.name or "file")
+            result = await _judged(request, jobs, closing, id, form.name or "file")
         if result["verdict"] == "error":
             return JSONResponse(result | {"detail": result["error"]}, 422)
         return JSONResponse(result)
 
-    async def _judged(request: Request, id: str, name: str) -> dict[str, Any]:
-        """The result, unless the client leaves first: what it does not wait for need not be judged."""
-        judging = asyncio.wrap_future(jobs.judge_image(jobs.places.upload(id), name))
-        left = asyncio.ensure_future(request.receive())  # nothing else can come after the body
-        either: set[asyncio.Future[Any]] = {judging, left}
-        try:
-            async with closing.patience(None):
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not judging.done():
-                raise ClientDisconnect
-            return judging.result()
-        except (HTTPException, ClientDisconnect, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            raise HTTPException(422, reason(error, settings)) from error
-        finally:
-            judging.cancel()
-            left.cancel()
-
 
 def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
     settings = jobs.settings
-
-    async def found(id: str) -> Job:
-        job = await run_in_threadpool(jobs.get, id)
-        if job is None:
-            raise HTTPException(404, "no such job: it never was, or it has been deleted")
-        return job
 
     @app.post(
         "/api/jobs",
@@ -218,25 +221,27 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
     @app.get("/api/jobs/{id}", tags=["jobs"], responses=problems(404))
     async def get_job(id: str) -> JobAnswer:
         """A job's state and, once it is done, the whole answer."""
-        job = await found(id)
+        job = await _found(jobs, id)
         answer = await run_in_threadpool(jobs.store.answer, id)
         return JobAnswer(**view(job, settings), **(answer or {}))
 
     @app.post("/api/jobs/{id}/cancel", tags=["jobs"], responses=problems(404, 409))
     async def cancel_job(id: str) -> JobView:
         """Stop a job that waits or runs."""
-        await found(id)
+        await _found(jobs, id)
         if not await run_in_threadpool(jobs.cancel, id):
             raise HTTPException(409, "the job has ended already")
-        return JobView(**view(await found(id), settings))
+        return JobView(**view(await _found(jobs, id), settings))
 
     @app.delete("/api/jobs/{id}", status_code=204, tags=["jobs"], responses=problems(404))
     async def delete_job(id: str) -> Response:
         """Stop a job if it runs, and delete it with its files."""
-        await found(id)
+        await _found(jobs, id)
         await run_in_threadpool(jobs.delete, id)
         return Response(status_code=204)
 
+
+def _add_report(app: FastAPI, jobs: Jobs) -> None:
     @app.get(
         "/api/jobs/{id}/report",
         tags=["jobs"],
@@ -246,7 +251,7 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
     )
     async def report(id: str) -> FileResponse:
         """The HTML report of a job that is done: one file that can be kept and printed."""
-        job = await found(id)
+        job = await _found(jobs, id)
         if job.state != "done":
             waits = job.state not in ENDED
             raise HTTPException(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Self
 
+from joblib import cpu_count
 from pebble import ProcessExpired
 
 from sficonv.errors import SficonvError
@@ -61,7 +61,7 @@ class Jobs:
         self._mending = Lock()
         self._images_waiting = 0
         self._closing = False
-        self._threads = max(1, (os.cpu_count() or 1) // settings.workers)
+        self._threads = max(1, cpu_count() // settings.workers)
         loading = (settings.weights, settings.device, settings.memory_limit, self._threads)
         self._job_workers = Workers(settings.workers, work.start, loading)
         self._image_workers = Workers(1, work.start, loading)

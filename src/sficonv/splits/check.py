@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from sficonv.datasets.manifest import (
 )
 from sficonv.datasets.shards import check_shards, read_index
 from sficonv.errors import first_few
+from sficonv.progress import progress_bar
 from sficonv.splits.leaks import Finding, find_leaks
 from sficonv.splits.near_duplicates import find_near_duplicates, perceptual_hash
 from sficonv.splits.split import outdated
@@ -64,7 +64,7 @@ class CheckReport:
             lines.append("no leaks, no near-duplicates across splits, all crops as they were written")
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report for programs."""
         return {**asdict(self), "manifest": str(self.manifest), "failed": self.failed}
 
@@ -124,10 +124,11 @@ def _read_crops(
             return False, "", ""
         return True, hashlib.sha256(content).hexdigest(), hashes[row] or _perceptual(content)
 
-    with ThreadPoolExecutor() as pool:
-        for start in _progress(range(0, len(paths), _CHUNK)):
+    with ThreadPoolExecutor() as pool, progress_bar("crops", len(paths)) as advance:
+        for start in range(0, len(paths), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(paths)))
             for row, (there, digest, perceptual) in zip(rows, pool.map(look, rows), strict=True):
+                advance()
                 seen[row] = perceptual
                 if not there:
                     missing.append(paths[row])
@@ -147,11 +148,3 @@ def _read_crops(
 def _perceptual(content: bytes) -> str:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
     return "" if image is None else perceptual_hash(image)
-
-
-def _progress(chunks: Iterable[int]) -> Iterator[int]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(chunks, "crops", console=console, disable=not console.is_terminal, transient=True)

@@ -71,12 +71,10 @@ def find_leaks(df: pd.DataFrame) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def _finding(
-    kind: str, what: list[str], text: str, *, after: str = "", serious: bool = True
-) -> Finding | None:
+def _finding(kind: str, what: list[str], text: str, *, after: str = "") -> Finding | None:
     if not what:
         return None
-    return Finding(kind, serious, f"{len(what)} {text}: {first_few(what)}{after}", len(what), what[:10])
+    return Finding(kind, True, f"{len(what)} {text}: {first_few(what)}{after}", len(what), what[:10])
 
 
 def _videos(named: pd.DataFrame) -> Finding | None:

@@ -68,7 +68,7 @@ class SplitReport:
         lines += [f"WARNING: {warning}" for warning in self.warnings]
         return "\n".join([*lines, f"wrote {self.manifest}: use it as --data"])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report for programs."""
         return {**asdict(self), "manifest": str(self.manifest)}
 

@@ -59,7 +59,7 @@ def choose_start(
     return model, options, said
 
 
-def with_splits(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def ensure_splits(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The manifests to train on, with splits and a validation set by identity where there are none.
 
     They are written beside the crops, where evaluation and calibration find them.

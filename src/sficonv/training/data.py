@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from joblib import cpu_count
 from torch.utils.data import DataLoader, Dataset
 
 from sficonv.datasets.clips import ClipCrops, cut_into_clips, tracks_of
@@ -153,16 +153,7 @@ def train_loader(
     transform = TRANSFORMS[recipe.transform](_size(recipe))
     if data.shards:
         batches = steps_per_epoch or math.ceil(len(rows) / (recipe.batch_size * devices))
-        stream = ShardStream(
-            data.shards["train"],
-            _places(data.train),
-            transform,
-            batches=batches,
-            batch_size=recipe.batch_size,
-            weights=balanced_weights(rows) if recipe.sampling == "balanced" else None,
-            seed=recipe.seed,
-            devices=devices,
-        )
+        stream = _training_stream(data, recipe, transform, batches, devices)
         stream.epoch, stream.skip = divmod(first_step, batches)
         return _loader(stream, recipe.batch_size, workers)
     if rows["label"].nunique() < 2:
@@ -191,6 +182,22 @@ def train_loader(
     sampler.epoch, batches = divmod(first_step, math.ceil(len(sampler) / recipe.batch_size))
     sampler.skip = batches * recipe.batch_size
     return _loader(dataset, recipe.batch_size, workers, sampler=sampler)
+
+
+def _training_stream(
+    data: TrainingData, recipe: Recipe, transform: Any, batches: int, devices: int
+) -> ShardStream:
+    """The crops of shards, `batches` per epoch and device."""
+    return ShardStream(
+        data.shards["train"],
+        _places(data.train),
+        transform,
+        batches=batches,
+        batch_size=recipe.batch_size,
+        weights=balanced_weights(data.train) if recipe.sampling == "balanced" else None,
+        seed=recipe.seed,
+        devices=devices,
+    )
 
 
 def val_loader(
@@ -228,8 +235,7 @@ def training_domains(data: TrainingData, recipe: Recipe) -> torch.Tensor | None:
 def default_workers(processes: int = 1) -> int:
     """Loader processes for each of the `processes` on this machine that train: one per core this process may
     use, without those that train, eight at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(8, cores // processes - 1))
+    return max(0, min(8, cpu_count() // processes - 1))
 
 
 def _doubts(val: dict[str, int]) -> list[str]:

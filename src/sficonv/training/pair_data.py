@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from joblib import cpu_count
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sficonv.datasets.crops import device_number, read_crop, to_tensor
 from sficonv.errors import DataError
+from sficonv.media.resize import resize
 from sficonv.training.augmentation import PairAugmentation
 from sficonv.training.data import TrainingData
 from sficonv.training.pairs import Counterparts, Crops, CropsInMemory, PairMaker, PairShares, counterparts
@@ -51,7 +53,7 @@ class CropsOnDisk:
 
     def __init__(self, paths: list[str], size: int) -> None:
         self.paths, self.size = paths, size
-        self.pool = ThreadPoolExecutor(_cores(), initializer=cv2.setNumThreads, initargs=(1,))
+        self.pool = ThreadPoolExecutor(cpu_count(), initializer=cv2.setNumThreads, initargs=(1,))
 
     def take(self, rows: Tensor) -> Tensor:
         """See `Crops`."""
@@ -193,11 +195,7 @@ class _Made(Dataset[tuple[Tensor, ...]]):
 
 def read_face(path: str | Path, size: int) -> Tensor:
     """A crop as uint8 `(3, size, size)`, resized where it has another size."""
-    image = read_crop(path)
-    if image.shape[:2] != (size, size):
-        shrinks = max(image.shape[:2]) > size
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return to_tensor(image)
+    return to_tensor(resize(read_crop(path), (size, size)))
 
 
 def _in_crop_units(rows: pd.DataFrame, size: int) -> tuple[pd.DataFrame, list[str]]:
@@ -253,7 +251,3 @@ def _free(device: torch.device) -> int:
     if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 4_000_000_000
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

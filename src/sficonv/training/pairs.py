@@ -20,7 +20,7 @@ from torch import Tensor
 from sficonv.datasets.manifest import identities
 from sficonv.errors import DataError
 from sficonv.faces.forging import Forged, paste, self_blend
-from sficonv.faces.outlines import face_regions
+from sficonv.faces.outlines import random_regions
 from sficonv.media.batches import Draw
 from sficonv.training.augmentation import PairAugmentation
 
@@ -139,7 +139,7 @@ class PairMaker:
         )
         rng = np.random.default_rng(seed)
         self.real = tensor(real)
-        self.outlines = tensor(np.stack([face_regions(p, 1, variants, rng) for p in points]))
+        self.outlines = tensor(np.stack([random_regions(p, 1, variants, rng) for p in points]))
         self.landmarks, self.shapes = tensor(np.nan_to_num(points, nan=0.5)), tensor(_shapes(points))
         self.people = tensor(_people(rows.iloc[real]))
         self.weights = tensor(_real_weights(rows.iloc[real], self.shares.real_sources))

@@ -19,14 +19,14 @@ class Recipe:
         optimizer: `"adam"` or `"adamw"`.
         lr: Learning rate: the first one of `"halve"`, the highest one of `"cosine"`.
         betas: Adam's two decay rates.
-        weight_decay: Weight decay; norms and biases are left out of it.
+        weight_decay: Weight decay; norms, biases and the kernels of MCSConv are left out of it.
         schedule: `"halve"` halves the learning rate after every epoch; `"cosine"` raises it linearly for the
             share `warmup` of all steps, then lowers it to almost zero.
         warmup: Share of the steps for which `"cosine"` raises the learning rate, in [0, 1).
         epochs: Passes over the data, or over `steps_per_epoch` batches.
         batch_size: Images per batch on each device.
         seed: Decides initialisation, order and augmentation: the same seed gives the same weights.
-        image_size: Side of the model's input in pixels; `None` is the model's own.
+        image_size: Side of the model's input in pixels. Default: the model's own.
         transform: Augmentation: `"paper"` flips and rotates, `"finetune"` also changes colour, resolution and
             compression; see `sficonv.training.transforms`.
         sampling: `"shuffle"` draws every crop once per epoch; `"balanced"` draws real and fake crops equally

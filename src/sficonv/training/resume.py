@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -88,12 +87,6 @@ def open_run(
         with atomic_file(file) as temporary:
             temporary.write_text(yaml.safe_dump(value, sort_keys=False), encoding="utf-8")
     return checkpoint, step
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compare(out: Path, settings: dict[str, Any], inputs: dict[str, Any], config: Path, used: Path) -> None:

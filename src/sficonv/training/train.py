@@ -19,13 +19,14 @@ from torch.utils.data import DataLoader
 from sficonv.conversion.synchronise import synchronise_norms
 from sficonv.datasets.masks import MASK
 from sficonv.errors import DataError
+from sficonv.files import sha256_of
 from sficonv.models import create_model, load_weights, read_card, save_weights
 from sficonv.models.checkpoint import resolve_weights
 from sficonv.models.config import ModelConfig
 from sficonv.models.losses import HasLosses, uses_domains
 from sficonv.training.card import model_card
 from sficonv.training.checkpoints import BEST, CHECKPOINTS
-from sficonv.training.choice import choose_start, with_splits
+from sficonv.training.choice import choose_start, ensure_splits
 from sficonv.training.data import (
     TrainingData,
     default_workers,
@@ -39,7 +40,7 @@ from sficonv.training.module import TrainingModule
 from sficonv.training.options import Hardware, PathLike, TrainOptions, sort_changes
 from sficonv.training.pair_data import PairData, pair_data, pair_loader
 from sficonv.training.recipes import Recipe
-from sficonv.training.resume import SameRun, file_hash, only_run_in, open_run
+from sficonv.training.resume import SameRun, only_run_in, open_run
 from sficonv.training.speed import InputSpeed
 from sficonv.training.trainer import (
     MONITOR,
@@ -122,7 +123,7 @@ def train(
     with quiet_lightning(), _farewell(out), stopped_by_signals(), readable_errors():
         trainer = make_trainer(out, plan, options, hardware, [history, same_run, speed, *callbacks])
         first = trainer.is_global_zero
-        folders, splits = with_splits(_folders(data))
+        folders, splits = ensure_splits(_folders(data))
         rows = load_training_data(folders, _folders(options.extra_data))
         pl.seed_everything(plan.seed, workers=True, verbose=False)
         detector, config = _make(model, plan, options)
@@ -138,7 +139,7 @@ def train(
         settings = _settings(folders, out, model, plan, options, hardware)
         inputs = {
             "folders": [folder["manifest_sha256"] for folder in rows.summary["folders"]],
-            "weights": None if options.weights is None else file_hash(resolve_weights(options.weights)),
+            "weights": None if options.weights is None else sha256_of(resolve_weights(options.weights)),
         }
         with only_run_in(out) if first else nullcontext():
             last, same_run.first_step = open_run(out, settings, inputs, resume=options.resume, first=first)

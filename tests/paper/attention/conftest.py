@@ -53,7 +53,7 @@ def detectors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Pa
 
 
 @pytest.fixture
-def make_faces(tmp_path: Path) -> Callable[..., Path]:
+def make_faces(tmp_path: Path, crop_row: Callable[..., dict[str, object]]) -> Callable[..., Path]:
     """Write noise faces: `videos` real and as many fake ones, two frames each, two fakes of each person."""
 
     def make(videos: int = 6, masks: bool = True, split: str = "test") -> Path:
@@ -71,23 +71,18 @@ def make_faces(tmp_path: Path) -> Callable[..., Path]:
                     image = rng.integers(0, 255, (SIDE, SIDE, 3)).astype(np.uint8)
                     cv2.imwrite(str(folder / path), image)
                     rows.append(
-                        {
-                            "path": path,
-                            "label": label,
-                            "dataset": "made",
-                            "method": "swap" if label else "real",
-                            "compression": "",
-                            "video_id": f"made/{label}/{video}",
-                            "source_ids": f"{video // 2},other" if label else f"{video}",
-                            "split": split,
-                            "frame": frame,
-                            "time": float(frame),
-                            "face": 0,
-                            "box": [0.0, 0.0, 9.0, 9.0],
-                            "landmarks": LANDMARKS.ravel().tolist(),
-                            "sha256": path,
-                            "mask": "mask.png" if masks and label else "",
-                        }
+                        crop_row(
+                            len(rows),
+                            path=path,
+                            label=label,
+                            method="swap" if label else "real",
+                            video_id=f"made/{label}/{video}",
+                            source_ids=f"{video // 2},other" if label else f"{video}",
+                            split=split,
+                            frame=frame,
+                            landmarks=LANDMARKS.ravel().tolist(),
+                            mask="mask.png" if masks and label else "",
+                        )
                     )
         write_manifest(folder, pd.DataFrame(rows))
         return folder

@@ -40,64 +40,83 @@ class _Entry:
     original: str
 
 
-def _read(root: Path, options: SourceOptions) -> Source:
-    """Read the DFDC: every folder with a `metadata.json` or `labels.csv`, one or all of the 50 parts."""
-    dataset = options.dataset or "dfdc"
-    items: dict[str, SourceItem] = {}
-    parts: dict[str, int] = {}
-    notes: list[str] = []
-    absent: dict[tuple[str, int], list[str]] = {}
-    listed: Counter[tuple[str, int]] = Counter()
-    unlisted: list[str] = []
-    twice = 0
-    folders = list(_listed_folders(root))
-    # The sample repeats videos of the parts: parts come first.
-    for folder in sorted(folders, key=lambda folder: (_PART.match(folder.name) is None, str(folder))):
+class _Reading:
+    """What is found in the folders of a root, and what their lists name."""
+
+    def __init__(self, root: Path, dataset: str) -> None:
+        self.root, self.dataset = root, dataset
+        self.items: dict[str, SourceItem] = {}
+        self.parts: dict[str, int] = {}
+        self.absent: dict[tuple[str, int], list[str]] = {}
+        self.listed: Counter[tuple[str, int]] = Counter()
+        self.unlisted: list[str] = []
+        self.twice = 0
+
+    def read(self, folder: Path) -> None:
+        """Take the videos of a folder that its lists name."""
         entries = _entries(folder)
         there: set[str] = set()
         part = _PART.match(folder.name)
-        where = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
+        where = "" if folder == self.root else f"{folder.relative_to(self.root).as_posix()}/"
         for found in walk(folder, deep=False):
             entry = entries.get(found.stem)
             if entry is None and found.kind != "unreadable":
-                unlisted.append(f"{where}{found.path.name}")
+                self.unlisted.append(f"{where}{found.path.name}")
                 continue
             there.add(found.stem)
-            if found.kind == "video" and found.stem in items:
-                twice += 1
+            if found.kind == "video" and found.stem in self.items:
+                self.twice += 1
                 continue
             entry = entry or _Entry(0, "", "")
             if part is not None:
-                parts[found.stem] = int(part[1])
+                self.parts[found.stem] = int(part[1])
             item = make_item(
                 found,
-                dataset=dataset,
+                dataset=self.dataset,
                 label=entry.label,
                 video=f"{where}{found.stem}",
                 ids=(entry.original or found.stem,),
                 split=entry.split,
             )
-            items[found.stem if found.kind == "video" else item.name] = item
+            self.items[found.stem if found.kind == "video" else item.name] = item
         for name, entry in entries.items():
-            listed[entry.split, entry.label] += 1
-            if name not in there and name not in items:
-                absent.setdefault((entry.split, entry.label), []).append(f"{folder.name}/{name}.mp4")
-    if twice:
-        notes.append(f"{twice} videos of train_sample_videos are also in the parts and were read from there")
-    if unlisted:
-        notes.append(
-            f"{len(unlisted)} files ignored, not in metadata.json or labels.csv: {first_few(unlisted)}"
-        )
-    notes += _folder_notes(root, folders)
-    result, more = _with_validation(list(items.values()), parts, options)
-    missing = [name for names in absent.values() for name in names]
+            self.listed[entry.split, entry.label] += 1
+            if name not in there and name not in self.items:
+                self.absent.setdefault((entry.split, entry.label), []).append(f"{folder.name}/{name}.mp4")
+
+    def notes(self) -> list[str]:
+        """What was left out."""
+        notes = []
+        if self.twice:
+            notes.append(
+                f"{self.twice} videos of train_sample_videos are also in the parts and were read from there"
+            )
+        if self.unlisted:
+            notes.append(
+                f"{len(self.unlisted)} files ignored, not in metadata.json or labels.csv: "
+                f"{first_few(self.unlisted)}"
+            )
+        return notes
+
+
+def _read(root: Path, options: SourceOptions) -> Source:
+    """Read the DFDC: every folder with a `metadata.json` or `labels.csv`, one or all of the 50 parts."""
+    reading = _Reading(root, options.dataset or "dfdc")
+    folders = list(_listed_folders(root))
+    # The sample repeats videos of the parts: parts come first.
+    for folder in sorted(folders, key=lambda folder: (_PART.match(folder.name) is None, str(folder))):
+        reading.read(folder)
+    notes = [*reading.notes(), *_folder_notes(root, folders)]
+    items, more = _with_validation(list(reading.items.values()), reading.parts, options)
+    missing = [name for names in reading.absent.values() for name in names]
     if missing:
         notes.append(f"{len(missing)} listed videos are missing: {first_few(missing)}")
     notes += [
         *more,
         "an identity here is the filmed clip: the actors' names are not published, and they repeat",
     ]
-    return Source("dfdc", dataset, result, notes, list(_expected(folders, listed, absent)))
+    expected = list(_expected(folders, reading.listed, reading.absent))
+    return Source("dfdc", reading.dataset, items, notes, expected)
 
 
 def _listed_folders(root: Path) -> Iterator[Path]:

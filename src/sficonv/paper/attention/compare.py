@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,10 @@ from torch import nn
 from sficonv.attention.maps import attention_numbers, average_attention
 from sficonv.errors import DataError
 from sficonv.estimate import Estimate
+from sficonv.files import sha256_of
 from sficonv.models.checkpoint import load_weights, resolve_weights
 from sficonv.models.config import ModelConfig
+from sficonv.models.inference import usual_device
 from sficonv.paper.attention.fakes import Fake, draw_fakes, forged_pixels
 from sficonv.paper.attention.look import KINDS, Looked, look
 from sficonv.paper.attention.report import AttentionReport
@@ -83,14 +84,10 @@ def compare_attention(
     files = [weights] if against is None else [weights, against]
     models = [load_weights(file) for file in files]
     fakes, problems = draw_fakes(data, max(images, *sizes), split=split, self_blend=self_blend, seed=seed)
-    if len(fakes) < max(sizes):
-        raise DataError(
-            f"{data}: only {len(fakes)} videos of split {split!r} give a {'real' if self_blend else 'fake'} "
-            f"face, too few for an average over {max(sizes)}: choose smaller ones with average (--average)"
-        )
+    _refuse_too_few(fakes, sizes, data, split, self_blend)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = device or usual_device()
     config: ModelConfig = models[0][0].config  # type: ignore[assignment]
     side = config.image_size
     looked = [
@@ -114,7 +111,7 @@ def compare_attention(
         figure=draw_figure(folder / "figure.png", looked, fakes, sizes),
         notes=_notes(fakes, problems, models, data, split),
         provenance={
-            "weights_sha256": [hashlib.sha256(resolve_weights(f).read_bytes()).hexdigest() for f in files],
+            "weights_sha256": [sha256_of(resolve_weights(file)) for file in files],
             "bootstrap": bootstrap,
             "side": side,
             "torch": torch.__version__,
@@ -124,6 +121,16 @@ def compare_attention(
     per_image.to_csv(folder / "images.csv", index=False)
     report.save(folder / "attention.json")
     return report
+
+
+def _refuse_too_few(
+    fakes: list[Fake], sizes: list[int], data: str | Path, split: str, self_blend: bool
+) -> None:
+    if len(fakes) < max(sizes):
+        raise DataError(
+            f"{data}: only {len(fakes)} videos of split {split!r} give a {'real' if self_blend else 'fake'} "
+            f"face, too few for an average over {max(sizes)}: choose smaller ones with average (--average)"
+        )
 
 
 def _sizes(average: str | Sequence[int]) -> list[int]:

@@ -17,7 +17,7 @@ from sficonv.datasets.manifest import prepared_folder, read_manifest
 from sficonv.datasets.masks import MaskedCrops
 from sficonv.errors import DataError
 from sficonv.faces.forging import self_blend
-from sficonv.faces.outlines import face_regions
+from sficonv.faces.outlines import random_regions
 from sficonv.media.batches import Draw
 
 
@@ -131,7 +131,7 @@ def _self_blended(rows: pd.DataFrame, data: str | Path, seed: int) -> Iterator[F
             yield error
             continue
         points = np.asarray(rows["landmarks"].iloc[index], np.float32).reshape(-1, 2)
-        outline = face_regions(points, image.shape[-1], 1, np.random.default_rng((seed, index)))
+        outline = random_regions(points, image.shape[-1], 1, np.random.default_rng((seed, index)))
         forged = self_blend(image[None].float(), torch.from_numpy(outline), Draw((seed << 32) + index, "cpu"))
         fake, mask = forged.fake[0].round().to(torch.uint8), (255 * forged.mask[0]).round().to(torch.uint8)
         yield Fake(fake, mask, path, video, footage)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sficonv.attention.maps import forgery_attention, grad_cam
 from sficonv.card import read_calibration
-from sficonv.models.config import to_input
+from sficonv.models.config import to_inputs
 from sficonv.models.inference import asks_for_mirror, p_fake
 from sficonv.paper.attention.fakes import Fake
 
@@ -65,7 +65,7 @@ def look(
     scores: list[np.ndarray] = []
     for start in range(0, len(fakes), batch_size):
         batch = fakes[start : start + batch_size]
-        x = torch.cat([to_input(fake.image[None].to(device), model.config) for fake in batch])  # type: ignore[arg-type]
+        x = to_inputs([fake.image.to(device) for fake in batch], model.config)  # type: ignore[arg-type]
         with torch.inference_mode():
             scores.append(p_fake(model, x, calibration=calibration, mirror=mirror).cpu().numpy())
         for kind, found in zip(KINDS, (forgery_attention(model, x), grad_cam(model, x)), strict=True):

@@ -21,7 +21,7 @@ _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
 
 
 @dataclass(frozen=True)
-class Row:
+class ComplexityRow:
     """One network.
 
     Args:
@@ -58,7 +58,7 @@ class Row:
 class ComplexityTable:
     """The rows of the tables, in the paper's order."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComplexityRow, ...]
 
     def summary(self) -> Group:
         """Tables for a terminal (a rich renderable)."""
@@ -133,8 +133,8 @@ def _count(given: dict[str, Any]) -> Complexity | None:
     return complexity(_AsTrained(model) if given.get("training") else model, size)
 
 
-def _row(table: str, given: dict[str, Any], ours: Complexity | None) -> Row:
-    return Row(
+def _row(table: str, given: dict[str, Any], ours: Complexity | None) -> ComplexityRow:
+    return ComplexityRow(
         table=table,
         network=given["network"],
         model=given["model"],
@@ -172,7 +172,7 @@ def _compared(printed: str, ours: int | None) -> str:
     return "same" if same else f"{100 * difference:+.2f} %"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: ComplexityRow) -> list[str]:
     options = ", ".join(f"{key} {value}" for key, value in row.options.items())
     return [
         row.network,

@@ -159,7 +159,3 @@ class TableFigures:
             "cells": [cell.to_dict() for cell in self.cells],
             "files": {kind: str(file) for kind, file in self.files.items()},
         }
-
-    def to_json(self) -> dict[str, Any]:
-        """`to_dict`, for `--json`."""
-        return self.to_dict()

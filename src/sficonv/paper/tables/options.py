@@ -35,7 +35,7 @@ class ReproduceOptions:
         fractions: For "identity": shares of train, val and test.
         bootstrap: Resamplings of the test videos for the intervals; 0 for none.
         accelerator: As in `lightning.pytorch.Trainer`.
-        workers: Loader processes; they do not change the result.
+        workers: Loader processes; they do not change the result. Default: one per core except one, at most 8.
 
     Raises:
         ValueError: If a value makes no sense.
