@@ -13,7 +13,7 @@ from sficonv.detect.reading import FoundFace, SourceFile, sharpness
 from sficonv.detect.results import Evidence, FaceScore, ScanResult
 from sficonv.detect.scan import iter_scan, scan
 from sficonv.detect.scanning import _File
-from sficonv.detect.tables import reserved, write_csv
+from sficonv.detect.tables import append_csv, reserved
 from sficonv.errors import WeightsError
 from sficonv.pages import printable
 
@@ -287,12 +287,14 @@ def test_a_name_can_stand_for_the_path(tmp_path):
     )
     assert result.to_dict()["path"] == "a.jpg"
     assert result.to_dict()["error"] == "a.jpg: empty"
-    assert "secret" not in write_csv([result], tmp_path / "a.csv").read_text()
+    assert list(append_csv([result], tmp_path / "a.csv")) == [result]
+    assert "secret" not in (tmp_path / "a.csv").read_text()
 
 
 def test_csv_cells_are_no_formulas(detector, tmp_path, media):
     results = [ScanResult("=cmd()|x.jpg", "image", 0.25, "real"), one(detector, media / "clip.mp4")]
-    rows = list(csv.DictReader(write_csv(results, tmp_path / "a.csv").open()))
+    assert list(append_csv(results, tmp_path / "a.csv")) == results
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert rows[0]["path"] == "./=cmd()|x.jpg"
     assert rows[0]["p_fake"] == "0.25"
     assert (rows[1]["kind"], rows[1]["people"]) == ("video", "1")

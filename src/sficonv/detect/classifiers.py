@@ -9,6 +9,7 @@ import numpy as np
 
 from sficonv.card import read_calibration
 from sficonv.exported import ExportedModel, open_exported
+from sficonv.media.resize import resize
 
 if TYPE_CHECKING:
     import torch
@@ -189,14 +190,14 @@ class ExportedClassifier:
     def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
         """See `FaceClassifier`; crops of another size than the file takes are resized first."""
         side = self.exported.crop_size
-        return self.exported(np.stack([_square(crop, side) for crop in crops]))
+        return self.exported(np.stack([resize(crop, (side, side)) for crop in crops]))
 
     def clips(self, clips: list[list[np.ndarray]]) -> np.ndarray:
         """See `FaceClassifier`."""
         side = self.exported.crop_size
         faces = np.zeros((len(clips), self.frames, side, side, 3), np.uint8)
         present = np.arange(self.frames) < np.array([len(clip) for clip in clips])[:, None]
-        faces[present] = [_square(crop, side) for clip in clips for crop in clip]
+        faces[present] = [resize(crop, (side, side)) for clip in clips for crop in clip]
         return self.exported(faces, present)
 
 
@@ -210,15 +211,6 @@ def _folded(model: nn.Module) -> nn.Module:
         return fold(model).to(memory_format=torch.channels_last)
     except ValueError:
         return model
-
-
-def _square(crop: np.ndarray, side: int) -> np.ndarray:
-    if crop.shape[:2] == (side, side):
-        return crop
-    import cv2
-
-    shrinks = max(crop.shape[:2]) > side
-    return cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def _device(name: str | None) -> torch.device:

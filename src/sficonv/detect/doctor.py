@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 
 from sficonv.detect.classifiers import ExportedClassifier
 from sficonv.detect.detector import Detector
@@ -136,7 +136,7 @@ def _versions() -> tuple[bool, str]:
 
 
 def _processors() -> tuple[bool, str]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = cpu_count()
     if not installed("torch"):
         return True, f"{usable} cores; PyTorch is not installed: scans run in ONNX Runtime"
     import torch

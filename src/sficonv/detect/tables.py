@@ -10,35 +10,24 @@ from typing import Any
 
 from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import COLUMNS, ScanResult, table_row
-from sficonv.files import atomic_file, naming
-
-
-def write_csv(results: Iterable[ScanResult], path: str | Path) -> Path:
-    """Write one row per file: path, kind, verdict, p_fake, people, faces, frames, duration, error, notes.
-
-    Args:
-        results: Of `scan`.
-        path: The file to write.
-
-    Example:
-        >>> import tempfile
-        >>> rows = [ScanResult(Path("a.jpg"), "image", None, "no_face")]
-        >>> write_csv(rows, Path(tempfile.mkdtemp()) / "scan.csv").read_text().splitlines()[1]
-        'a.jpg,image,no_face,,0,0,0,,,'
-    """
-    path = Path(path)
-    with atomic_file(path) as file:
-        for _ in append_csv(results, file):
-            pass
-    return path
+from sficonv.files import naming
 
 
 def append_csv(results: Iterable[ScanResult], path: Path) -> Iterator[ScanResult]:
     """Pass results on, each after its row is in the file; what the file held is replaced.
 
+    A row tells path, kind, verdict, p_fake, people, faces, frames, duration, error and notes.
+
     Args:
         results: Of a scan, as they come.
         path: The file to write; it can be read at any moment.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "scan.csv"
+        >>> _ = list(append_csv([ScanResult(Path("a.jpg"), "image", None, "no_face")], file))
+        >>> file.read_text().splitlines()[1]
+        'a.jpg,image,no_face,,0,0,0,,,'
     """
     with (
         naming(path),  # also while it is closed: what a full disk refused is written once more then
