@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import prepared_folder
 from sficonv.errors import DataError, SficonvError
-from sficonv.evaluation.pooled import VerdictCounts
+from sficonv.evaluation.metrics import share_in_words, share_interval
 from sficonv.evaluation.result import remarks
 from sficonv.evaluation.robustness_scores import NamedDetector
 from sficonv.media.edits import EDITS, edit
@@ -46,11 +46,11 @@ class EditEffect:
 
     def entry(self) -> dict[str, Any]:
         """The entry of a model card: shares, and Wilson's interval of the one that changed."""
-        changed = VerdictCounts(self.edit, "", self.items, self.changed)
+        interval = share_interval(self.changed, self.items, "wilson")
         return {
             "items": self.items,
-            "changed": round(changed.share, 4),
-            "changed_95": [round(edge, 4) for edge in changed.interval],
+            "changed": round(self.changed / self.items, 4),
+            "changed_95": [round(edge, 4) for edge in interval],
             "called_fake": round(self.called_fake / self.items, 4),
             "called_fake_before": round(self.called_fake_before / self.items, 4),
         }
@@ -97,7 +97,7 @@ class BenignResult:
                       title=f"verdicts of {self.model} on {self.data}, split {self.split}")  # fmt: skip
         for e in self.effects:
             before, after = (f"{n / e.items:.1%}" for n in (e.called_fake_before, e.called_fake))
-            changed = str(VerdictCounts(e.edit, "", e.items, e.changed))
+            changed = share_in_words(e.changed, e.items)
             table.add_row(e.edit, ("real", "fake")[e.label], changed, after, before)
         return Group(table, *remarks([], self.warnings))
 

@@ -175,3 +175,14 @@ def share_interval(k: int, n: int, method: Literal["exact", "wilson"] = "exact")
         return math.nan, math.nan
     interval = binomtest(k, n).proportion_ci(method=method)
     return float(interval.low), float(interval.high)
+
+
+def share_in_words(k: int, n: int) -> str:
+    """A share of which `k` of `n` were seen, with Wilson's interval.
+
+    Example:
+        >>> share_in_words(27, 150)
+        '18.0% [12.7%, 24.9%] of 150'
+    """
+    low, high = share_interval(k, n, "wilson")
+    return f"{k / n:.1%} [{low:.1%}, {high:.1%}] of {n}"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from sficonv.errors import DataError
-from sficonv.evaluation.metrics import share_interval
+from sficonv.evaluation.metrics import share_in_words, share_interval
 from sficonv.evaluation.scores import Scores
 
 FALSE_ALARMS = 0.05
@@ -67,8 +67,7 @@ class VerdictCounts:
         }
 
     def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.share:.1%} [{low:.1%}, {high:.1%}] of {self.items}"
+        return share_in_words(self.fake, self.items)
 
 
 @dataclass(frozen=True)

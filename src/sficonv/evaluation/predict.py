@@ -42,8 +42,9 @@ class _Readable(Dataset[Any]):
             return index, None, str(error)
 
 
-def _as_list(items: list[Any]) -> list[Any]:
-    return items  # crops may differ in size: they are stacked only after resizing
+def as_list(items: list[Any]) -> list[Any]:
+    """Items of a batch as they are: crops may differ in size, they are stacked only after resizing."""
+    return items
 
 
 def predict(
@@ -95,7 +96,7 @@ def predict(
         clip_of[rows] = number
     together = max(1, batch_size // frames)
     batches = [np.concatenate(clips[i : i + together]).tolist() for i in range(0, len(clips), together)]
-    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, collate_fn=_as_list)
+    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, collate_fn=as_list)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -21,6 +21,7 @@ from sficonv.card import Calibration, read_calibration
 from sficonv.datasets.clips import tracks_of
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.errors import SficonvError
+from sficonv.evaluation.predict import as_list
 from sficonv.files import atomic_file, sha256_of
 from sficonv.media.corruptions import CORRUPTIONS, corrupt_clip
 from sficonv.models.checkpoint import load_weights, resolve_weights
@@ -191,7 +192,7 @@ def _score(
     """Every crop once, scored by all models: `path`, `p_fake` and `error` by the name of the model."""
     p_fake = {model.name: np.full(len(rows), math.nan) for model in judges}
     errors = np.full(len(rows), "", dtype=object)
-    for batch in DataLoader(crops, batch_size=None, num_workers=workers, collate_fn=_as_is):
+    for batch in DataLoader(crops, batch_size=None, num_workers=workers, collate_fn=as_list):
         for row, _, error in batch:
             errors[row] = error
         good = [(row, image) for row, image, _ in batch if image is not None]
@@ -202,10 +203,6 @@ def _score(
         progress.advance(task, len(batch))
     for name, values in p_fake.items():
         yield name, pd.DataFrame({"path": rows["path"], "p_fake": values, "error": errors})
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 def _file(folder: Path | None, damage: Damage, key: str) -> Path | None:
