@@ -56,6 +56,7 @@ NOT_RUN = {
     "sficonv scan archive/ --parquet verdicts.parquet --engine ray": "starts a cluster; run by tests/detect",
     "sficonv export --out detector.xml": "OpenVINO; run on a small network by tests/deploy",
     "sficonv split faces --protocol leave-one-out": "needs two kinds of forgery; tests/splits/test_split.py",
+    "sficonv split faces --protocol validation": "needs a training set; tests/splits/test_validation.py",
     "sficonv split faces --protocol paper": "needs the paper's datasets; tests/splits/test_paper_protocol.py",
     "sficonv attention": "averages 16 forgeries; run on smaller ones by tests/paper/attention",
     "sficonv prepare SOURCE": "stands for any source",
