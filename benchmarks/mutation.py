@@ -9,7 +9,7 @@ The changes are those of cosmic-ray: another operator, comparison, number, boole
 exception. What differs in annotations only is left out. Each mutant runs the tests of its module in a
 process of its own, forked from one that has loaded PyTorch, against a copy of the package, so that the
 working tree is never changed. Raw rows: benchmarks/measured/mutation.csv; its column `why` says of a survivor
-why no test can tell it from the original, and is written by hand.
+why no test can tell it from the original, and is written by hand. The table in CONTRIBUTING.md counts them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from document import write_between
+
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks/measured/mutation.csv"
+PAGE = ROOT / "CONTRIBUTING.md"
+MARKS = "<!-- mutants: written by benchmarks/mutation.py -->", "<!-- end of mutants -->"
 TESTS = {
     "nn/sficonv.py": ["nn/test_operators.py", "nn/test_sficonv.py"],
     "nn/execution.py": ["nn/test_operators.py", "nn/test_sficonv.py"],
@@ -214,6 +218,8 @@ def write(rows: Rows) -> None:
 
 def score(rows: Rows) -> Iterator[str]:
     """Per module: how many mutants were tried, killed, and are no other program."""
+    yield "| module | mutants tried | killed | the same program | survived |"
+    yield "|---|---|---|---|---|"
     for module in TESTS:
         counts = Counter(
             ("equivalent" if row.why else "survived") if row.outcome == "survived" else "killed"
@@ -222,8 +228,8 @@ def score(rows: Rows) -> Iterator[str]:
         )
         if counts:
             yield (
-                f"{module}: {counts.total()} tried, {counts['killed']} killed, "
-                f"{counts['equivalent']} equivalent, {counts['survived']} survived"
+                f"| `{module}` | {counts.total()} | {counts['killed']} | {counts['equivalent']} | "
+                f"{counts['survived']} |"
             )
 
 
@@ -269,6 +275,7 @@ def main() -> None:
                 write(rows)
                 if tried.outcome == "survived" and not why:
                     print(f"  {module}:{mutant.line}  {mutant.before}  ->  {mutant.after}", flush=True)
+    write_between(PAGE, MARKS, list(score(rows)))
     print("\n".join(score(rows)))
 
 

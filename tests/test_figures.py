@@ -19,6 +19,7 @@ from sficonv.nn import complexity
 ROOT = Path(__file__).parents[1]
 SHIPPED = "shipped: written by benchmarks/publish_detector.py", "end of shipped"
 EDITS = "edits: written by benchmarks/publish_detector.py", "end of edits"
+MUTANTS = "mutants: written by benchmarks/mutation.py", "end of mutants"
 CLAIM = "networks: written by benchmarks/claim_page.py", "end of networks"
 ALARMS = "false alarms: written by benchmarks/publish_detector.py", "end of false alarms"
 
@@ -125,3 +126,14 @@ def test_the_page_of_the_claim_shows_what_the_raw_rows_give():
         aucs = [roc_auc_score(dfdc["label"], dfdc[name]) for name in seeds]  # one crop a video
         mean, low, high = (float(x) for x in re.findall(r"0\.\d+", cells[0]))
         assert (mean, low, high) == pytest.approx((sum(aucs) / 3, min(aucs), max(aucs)), abs=6e-4)
+
+
+def test_every_change_of_the_code_that_no_test_noticed_has_its_reason():
+    table = rows("CONTRIBUTING.md", MUTANTS)
+    tried = pd.read_csv(ROOT / "benchmarks" / "measured" / "mutation.csv", keep_default_na=False)
+    survived = tried["outcome"] == "survived"
+    assert not list(tried[survived & (tried["why"] == "")]["before"])
+    for module, mutants in tried.groupby("module"):
+        same = int((mutants["outcome"] == "survived").sum())
+        assert table.pop(f"`{module}`") == [str(n) for n in (len(mutants), len(mutants) - same, same, 0)]
+    assert not table

@@ -53,7 +53,7 @@ def test_the_stream_with_the_person_is_judged_and_the_other_named(judged) -> Non
 def test_an_animated_webp_is_judged_as_the_gif_beside_it(judged) -> None:
     gif, webp = (judged(f"animated-images/blank_then_face.{suffix}") for suffix in ("gif", "webp"))
     assert webp.kind == "video" and webp.verdict == gif.verdict
-    assert webp.p_fake == pytest.approx(gif.p_fake, abs=0.15)
+    assert webp.p_fake == pytest.approx(gif.p_fake, abs=0.08)
 
 
 @pytest.mark.shared

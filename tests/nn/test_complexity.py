@@ -65,8 +65,9 @@ def test_the_rule_of_the_paper_by_hand(name):
     assert not any(m._forward_hooks for m in model.modules())
 
 
-def test_products_that_run_are_counted_once():
+def test_products_that_run_are_counted_once_and_quietly(capsys):
     assert complexity(nn.Conv2d(3, 8, 3), 8).macs == 8 * (6 * 6) * (3 * 9)
+    assert not capsys.readouterr().out
     assert complexity(nn.Conv2d(3, 8, 1), 1).macs == 8 * 3
 
 

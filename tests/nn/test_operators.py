@@ -251,5 +251,6 @@ def test_a_tensor_where_branches_belong_is_refused(name: str) -> None:
 )
 def test_branches_of_other_channels_are_refused(name: str, channels: tuple[int, int]) -> None:
     x = SpaceFreq(torch.randn(1, channels[0], 7, 5), torch.randn(1, channels[1], 3, 2))
-    with pytest.raises(ValueError, match=r"takes \d spatial and \d high-frequency channels, got"):
+    message = rf"takes \d spatial and \d high-frequency channels, got {channels[0]} and {channels[1]}"
+    with pytest.raises(ValueError, match=message):
         OPERATORS[name].make()(x)

@@ -131,7 +131,7 @@ def strided_conv2d(
     weight: Tensor,
     bias: Tensor | None,
     stride: Size,
-    padding: Size = (0, 0),
+    padding: Size,
     dilation: Size = (1, 1),
     groups: int = 1,
 ) -> Tensor:
