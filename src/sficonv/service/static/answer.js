@@ -40,7 +40,8 @@ function gauge(p, { low, high }) {
   return svg("svg", { class: "gauge", viewBox: "0 0 400 58", role: "img", "aria-label": `P(fake) ${p.toFixed(2)} on a scale from 0 to 1; undecided between ${low.toFixed(2)} and ${high.toFixed(2)}` }, [
     zone("real", 0, low), zone("uncertain", low, high), zone("fake", high, 1),
     svg("path", { class: "needle", d: `M${400 * p} 34l-7-26h14Z` }),
-    text(0, "0", "start"), text(200 * low, "real"), text(200 * (low + high), "undecided"), text(200 * (high + 1), "forged"), text(400, "1", "end"),
+    // names keep clear of the numbers where a zone is narrow
+    text(0, "0", "start"), text(Math.max(200 * low, 30), "real"), text(200 * (low + high), "undecided"), text(Math.min(200 * (high + 1), 362), "forged"), text(400, "1", "end"),
   ]);
 }
 
