@@ -26,7 +26,19 @@ from skimage.data import astronaut as astronaut_photo
 
 from sficonv.datasets.source import Source, SourceItem
 
+APART = ("tests/deploy/", "test_exported_back_ends")
+"""Tests that `test_apart.py` runs in a process of its own: hundreds of tests and then conversions to OpenVINO
+made a process end with SIGSEGV when it next started another program."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what runs apart to `test_apart.py`, where processes are used for many files."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for item in items:
+            if any(part in item.nodeid for part in APART):
+                item.add_marker(pytest.mark.skip("tests/test_apart.py runs it, in a process of its own"))
 
 
 @pytest.fixture(scope="session")
