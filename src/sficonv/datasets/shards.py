@@ -26,7 +26,8 @@ from sficonv.datasets.manifest import (
     write_manifest,
 )
 from sficonv.datasets.source import text_hash
-from sficonv.errors import DataError, SficonvError, first_few
+from sficonv.errors import DataError, first_few
+from sficonv.extras import require
 from sficonv.files import atomic_file, sha256_of
 
 SHARDS_NAME = "shards"
@@ -81,7 +82,7 @@ def write_shards(data: str | Path, *, shards: int, out: str | Path | None = None
 
     Raises:
         DataError: A crop is missing or not the one in the manifest; `out` holds something else.
-        SficonvError: The package webdataset is missing.
+        MissingPackage: The package webdataset is missing.
         ValueError: `shards` is not positive.
 
     Example:
@@ -149,10 +150,8 @@ def check_shards(index: ShardIndex) -> list[str]:
 
 
 def _write_shard(file: Path, split: str, rows: pd.DataFrame, root: Path) -> Shard:
-    try:
-        from webdataset import TarWriter
-    except ImportError as error:
-        raise SficonvError("shards need the package webdataset: pip install 'sficonv[shards]'") from error
+    require("shards", "webdataset", what="writing shards")
+    from webdataset import TarWriter
 
     with atomic_file(file) as temporary:
         # Names are numbers, and times fixed: the same crops give the same bytes.

@@ -216,8 +216,10 @@ def _folded(model: nn.Module) -> nn.Module:
 def _device(name: str | None) -> torch.device:
     import torch
 
+    from sficonv.models.inference import usual_device
+
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(usual_device())
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -173,9 +173,12 @@ def drawn_splits(data: str | Path) -> Path:
     them beside the crops. Whoever then names the folder means these. Splits drawn before the folder was
     prepared anew do not count.
     """
+    by_identity, validation = (prepared_folder(data) / n for n in (IDENTITY_MANIFEST, VALIDATION_MANIFEST))
+    if not (by_identity.is_file() or validation.is_file()):
+        return Path(data)
     rows = read_manifest(data)
     split_up = bool((rows["split"] != "").any())
-    drawn = prepared_folder(data) / (VALIDATION_MANIFEST if split_up else IDENTITY_MANIFEST)
+    drawn = validation if split_up else by_identity
     if not drawn.is_file() or outdated(drawn) or (split_up and not lacks_validation(rows)):
         return Path(data)
     return drawn

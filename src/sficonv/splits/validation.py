@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from itertools import count
 
 import pandas as pd
 
@@ -72,15 +71,13 @@ def _person_by_person(people: list[frozenset[str]], labels: list[int], seed: int
     kinds = [sorted(forged), sorted(frozenset().union(*people) - forged)]
     for kind in kinds:
         kind.sort(key=lambda name: hashlib.sha256(f"{seed}\t{name}".encode()).hexdigest())
-    for more in count():
-        taken = [round(SHARE * len(kind)) + more for kind in kinds]
-        if taken[0] > len(kinds[0]) / 2:
-            raise DataError(
-                "no validation set can be taken out of the training set: there is no way to have real and "
-                "fake videos of different people on both sides. Name a folder with validation videos as well"
-            )
-        held = {name for kind, number in zip(kinds, taken, strict=True) for name in kind[:number]}
+    fewest = [round(SHARE * len(kind)) for kind in kinds]
+    for more in range(len(kinds[0]) // 2 - fewest[0] + 1):
+        held = {name for kind, few in zip(kinds, fewest, strict=True) for name in kind[: few + more]}
         splits = ["val" if who <= held else "" if who & held else "train" for who in people]
         if _usable(splits, labels):
             return splits
-    raise AssertionError  # pragma: no cover - `count` does not end
+    raise DataError(
+        "no validation set can be taken out of the training set: there is no way to have real and "
+        "fake videos of different people on both sides. Name a folder with validation videos as well"
+    )

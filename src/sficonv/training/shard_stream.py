@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from sficonv.datasets.crops import Transform, apply_transform, device_number, to_tensor
-from sficonv.errors import DataError, SficonvError
+from sficonv.errors import DataError
+from sficonv.extras import require
 
 BUFFER = 1000  # crops held back to be mixed: 200 MB at 256 x 256, for each loader process
 
@@ -62,7 +63,7 @@ class ShardStream(IterableDataset[Any]):
         skip: Batches that the next pass leaves out at its start (once).
 
     Items are `(image, label, index)` as of `FaceCrops`. Raises `DataError` naming the shard when it cannot be
-    read, and `SficonvError` when the package webdataset is missing.
+    read, and `MissingPackage` when the package webdataset is missing.
 
     Example:
         >>> stream = ShardStream(parts, rows, batches=100, batch_size=32)  # doctest: +SKIP
@@ -144,10 +145,9 @@ class ShardStream(IterableDataset[Any]):
 
     def _pass(self, slot: int, slots: int, rng: random.Random | None) -> Iterator[dict[str, Any]]:
         """Once through this reader's share of the shards."""
-        try:
-            import webdataset as wds
-        except ImportError as error:
-            raise SficonvError("shards need the package webdataset: pip install 'sficonv[shards]'") from error
+        require("shards", "webdataset", what="reading shards")
+        import webdataset as wds
+
         number = len(self.parts)
         if slots <= number:
             mine, turn, turns = self.parts[slot::slots], 0, 1
