@@ -55,7 +55,7 @@ def test_manifests_with_holes_or_repeated_rows_are_refused(
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        ({"splits": ("train", "test")}, "'val' has no crops"),
+        ({"splits": ("train", "test"), "videos": 1}, "no validation set can be taken"),
         ({"splits": ("train", "val"), "labels": (0,)}, "'val' has only real crops"),
         ({"splits": ("train", "val"), "labels": (1,)}, "'val' has only fake crops"),
         ({"splits": ("val", "test")}, "split 'train'"),

@@ -12,7 +12,7 @@ def test_one_face_of_each_video_and_new_footage_first(make_faces):
     fakes, problems = draw_fakes(folder, 6)
     assert not problems
     assert len({fake.video for fake in fakes}) == 6
-    assert {fake.footage for fake in fakes[:3]} == {"made/0", "made/1", "made/2"}
+    assert {fake.footage for fake in fakes[:3]} == {"set/0", "set/1", "set/2"}
     assert all(fake.path.startswith("1_") for fake in fakes)
     assert len(draw_fakes(folder, 99)[0]) == 6
 
