@@ -16,7 +16,9 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-from document import write_between
+from document import keep_rows, write_between
 from sficonv import compare_attention, prepare, train
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.faces.forging import shift_statistics
@@ -141,6 +143,14 @@ def found(
     return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
 
+def numbers(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All that was measured: a row for each pair, seed, set, map and number."""
+    for pair, name, seed in product(args.pairs, SETS, args.seeds):
+        for result in found(pair, name, args, [seed]):
+            known = {"networks": pair, "fakes": name, "seed": seed, "images": len(result["images"])}
+            yield from (known | row for row in result["numbers"])
+
+
 def row_of(result: dict[str, Any], kind: str, of: int, number: str) -> dict[str, Any] | None:
     for row in result["numbers"]:
         if (row["map"], row["average_of"], row["number"]) == (kind, of, number):
@@ -235,6 +245,7 @@ def main() -> None:
     for seed in args.seeds:
         for pair in args.pairs:
             measure(pair, seed, args)
+            keep_rows("attention", numbers(args))
             lines, verdicts = table(args)
             write_between(
                 args.document, MARKS, [budget_text(args), "", *lines, "", *conclusion(verdicts), ""]

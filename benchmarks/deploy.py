@@ -29,7 +29,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import sficonv
-from document import write_between
+from document import keep_rows, write_between
 from sficonv.card import Calibration
 from sficonv.datasets.crops import read_crop
 from sficonv.datasets.manifest import read_manifest
@@ -114,11 +114,15 @@ def measure_speed(forms: dict[str, Run], batch: int, rounds: int) -> pd.DataFram
 
 
 def speed_table(args: argparse.Namespace) -> list[str]:
-    lines = []
+    lines, kept = [], []
     for beta in args.betas:
         forms = runs(args.out, args.prepared / "ffpp", beta, args.threads)
         plan = {1: args.rounds, 16: max(1, args.rounds // 5)}
         times = {batch: measure_speed(forms, batch, rounds) for batch, rounds in plan.items()}
+        for batch, each in times.items():
+            long = each.rename_axis("round").reset_index().melt("round", var_name="form", value_name="ms")
+            kept.append(long.assign(alpha=ALPHA[beta], beta=beta, batch=batch))
+            keep_rows("deploy_speed", pd.concat(kept))
         lines += [
             f"SFIC-ResNet26, alpha = {ALPHA[beta]:g}, beta = {beta:g}:",
             "",
@@ -174,16 +178,22 @@ def accuracy_table(args: argparse.Namespace) -> list[str]:
         "|---|---|---|---|---|---|",
         f"| PyTorch | | | | {areas} | |",
     ]
+    kept = pd.concat(
+        pd.DataFrame({"set": name, "label": labels, "PyTorch": expected[name]})
+        for name, (_, labels) in sets.items()
+    )
     for file in FILES:
         model = open_exported(folder / file, threads=args.threads)
-        differences, aucs, flips = [], [], []
+        found, differences, aucs, flips = [], [], [], []
         for name, (crops, labels) in sets.items():
             scores = np.concatenate([model(crops[i : i + 16]) for i in range(0, len(crops), 16)])
+            found.append(scores)
             pairs = zip(scores, expected[name], strict=True)
             differences.append(np.abs(scores - expected[name]))
             aucs.append(f"{roc_auc_score(labels, scores):.3f}")
             flips.append(f"{np.mean([detector.verdict(a) != detector.verdict(b) for a, b in pairs]):.1%}")
         difference = np.concatenate(differences)
+        keep_rows("deploy_scores", kept := kept.assign(**{NAMES[file]: np.concatenate(found)}))
         size = json.loads((folder / f"{file}.json").read_text())["file"]["megabytes"]
         lines.append(
             f"| {NAMES[file]} | {size:.1f} | {difference.max():.1e} | {difference.mean():.1e} | "

@@ -1,8 +1,19 @@
-"""Where a measuring script writes its figures: between two marks of a document."""
+"""Where a measuring script puts its figures: rows into `measured/`, a table between marks of a document."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+MEASURED = Path(__file__).parent / "measured"
+
+
+def keep_rows(name: str, rows: pd.DataFrame | Iterable[dict[str, Any]]) -> None:
+    """Write what was measured, a row each, before anything is averaged: `measured/NAME.csv`."""
+    pd.DataFrame(rows).to_csv(MEASURED / f"{name}.csv", index=False, float_format="%.6g")
 
 
 def write_between(document: Path, marks: tuple[str, str], lines: list[str]) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from document import write_between
+from document import keep_rows, write_between
 
 DOC = Path(__file__).resolve().parents[1] / "docs/evaluation.md"
 MARKERS = ("<!-- memory: written by benchmarks/evaluate_memory.py -->", "<!-- end of memory -->")
@@ -52,10 +52,14 @@ def main() -> None:
             "| file | size | processor seconds | peak memory | of it, imports |",
             "|---|---|---|---|---|",
         ]
+        rows = []
         for file, out in [(files[0], Path(folder) / "out"), (files[1], None)]:
             seconds, imports, peak = measured(file, out)
             what = f"{file.suffix[1:]}{', with `--out`' if out else ''}"
-            size = f"{file.stat().st_size / 1e6:.0f} MB"
+            megabytes = file.stat().st_size / 1e6
+            rows.append({"file": what, "rows": args.rows, "videos": args.videos, "file_mb": megabytes})
+            rows[-1] |= {"processor_s": seconds, "peak_gb": peak, "imports_gb": imports}
+            size = f"{megabytes:.0f} MB"
             lines.append(f"| {what} | {size} | {seconds:.0f} | {peak:.2f} GB | {imports:.2f} GB |")
             print(lines[-1], flush=True)
     machine = f"{platform.machine()}, one core, Python {platform.python_version()}, pandas {pd.__version__}"
@@ -64,6 +68,7 @@ def main() -> None:
     )
     print(text)
     if args.write:
+        keep_rows("evaluate_memory", rows)
         write_between(DOC, MARKERS, [text])
 
 

@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from detector_data import SIZE
 from device_training import Normalise, magnified
-from document import write_between
+from document import keep_rows, write_between
 from publish_detector import NAMES, WEIGHTS, read_weights
 from sficonv.datasets.crops import read_crop, to_tensor
 from sficonv.datasets.manifest import read_manifest
 
-ROWS = Path(__file__).parent / "measured" / "framing.csv"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 MARKS = "<!-- framing: written by benchmarks/framing.py -->", "<!-- end of framing -->"
 SOURCES, ITEMS, ZOOMS = ("celeba", "ffhq", "utkface", "dfdc"), 60, (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
@@ -58,7 +57,7 @@ def main() -> None:
                 median = float(np.median(log_odds(model, images)))
                 found.append({"source": source, "zoom": zoom, "detector": name, "median": round(median, 3)})
     table = pd.DataFrame(found)
-    table.to_csv(ROWS, index=False)
+    keep_rows("framing", table)
     lines = [
         "| real faces of | " + " | ".join(f"x {zoom:g}" for zoom in ZOOMS) + " |",
         "|---" * (len(ZOOMS) + 1) + "|",

@@ -25,11 +25,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from document import write_between
+from document import keep_rows, write_between
 from sficonv.detect.demo import photograph
 
 ROOT = Path(__file__).parents[1]
-ROWS = ROOT / "benchmarks" / "measured" / "install.csv"
 MARKS = "<!-- install: written by benchmarks/install.py -->", "<!-- end of install -->"
 
 
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     rows = pd.DataFrame(row for extras in args.extras for row in measure(extras, args.rounds))
-    rows.to_csv(ROWS, index=False)
+    keep_rows("install", rows)
     write_between(ROOT / "docs" / "install.md", MARKS, table_of(rows))
     print("\n".join(table_of(rows)))
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from document import keep_rows, write_between
 from prepare_throughput import processor_time
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.datasets.shards import write_shards
@@ -66,11 +67,16 @@ def main() -> None:
                 print(
                     f"round {number + 1}: {name}: %.1f crops/s, %.1f per processor second" % speeds[name][-1]
                 )
-    text = table(speeds, steps(args.device, args.rounds), args)
+    trained = steps(args.device, args.rounds)
+    text = table(speeds, trained, args)
     print(text)
     if args.write:
-        from document import write_between
-
+        rows = [
+            {"what": name, "round": number, "crops_per_s": wall, "crops_per_processor_s": processor}
+            for name, rounds in (*speeds.items(), *((f"step: {k}", v) for k, v in trained.items()))
+            for number, (wall, processor) in enumerate(rounds)
+        ]
+        keep_rows("loader", rows)
         write_between(DOC, MARKERS, [text])
 
 
@@ -104,8 +110,8 @@ def loader_alone(data: Path, recipe: str, workers: int) -> tuple[float, float]:
     return (seen - first) / wall, seen / (processor_time() - began)
 
 
-def steps(device: str, rounds: int) -> dict[str, tuple[float, float]]:
-    """Crops per second of wall time, and of processor time, of training steps."""
+def steps(device: str, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Crops per second of wall time, and of processor time, of training steps; for each round."""
     works = {}
     for model in MODELS:
         for dtype in ("fp32", "bf16"):
@@ -124,14 +130,14 @@ def steps(device: str, rounds: int) -> dict[str, tuple[float, float]]:
 
     walls = interleave({name: lambda name=name: timed(name) for name in works}, rounds, device)
     return {
-        name: (BATCH / statistics.median(walls[name]), BATCH / statistics.median(spent[name][-rounds:]))
+        name: [(BATCH / w, BATCH / p) for w, p in zip(walls[name], spent[name][-rounds:], strict=True)]
         for name in works
     }
 
 
 def table(
     speeds: dict[str, list[tuple[float, float]]],
-    steps: dict[str, tuple[float, float]],
+    steps: dict[str, list[tuple[float, float]]],
     args: argparse.Namespace,
 ) -> str:
     rows = [
@@ -146,7 +152,9 @@ def table(
         f"| training step alone, {args.device} | crops/s | per processor second |",
         "|---|---:|---:|",
     ]
-    rows += [f"| {name} | {wall:.1f} | {processor:.1f} |" for name, (wall, processor) in steps.items()]
+    for name, measured in steps.items():
+        wall, processor = (statistics.median(column) for column in zip(*measured, strict=True))
+        rows.append(f"| {name} | {wall:.1f} | {processor:.1f} |")
     about = machine(args.device)
     load = os.getloadavg()[0]
     rows += [

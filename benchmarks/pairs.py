@@ -8,14 +8,13 @@ Rows of the split `train` of a prepared folder. Measured, each for some seconds 
 - the loader of single crops of the recipe `paper`, with as many processes as `--workers`;
 - training steps of SFIC-EfficientNet-Lite0 on pairs: making them, forward, backward and optimiser.
 
-Two images make a pair; all figures are images per second. Raw rows go to `benchmarks/measured/pairs.jsonl`;
+Two images make a pair; all figures are images per second. Raw rows go to `benchmarks/measured/pairs.csv`;
 `--write` puts the table into docs/training.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -25,7 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from document import write_between
+from document import keep_rows, write_between
 from loader import subset
 from sficonv.models import create_model, to_input
 from sficonv.paper.timing import machine
@@ -34,7 +33,6 @@ from sficonv.training.pair_data import pair_data
 from sficonv.training.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ROOT / "benchmarks/measured/pairs.jsonl"
 MARKERS = ("<!-- pairs: written by benchmarks/pairs.py -->", "<!-- end of pairs -->")
 MODEL = "sfic_efficientnet_lite0"
 
@@ -52,7 +50,6 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=MEASURED)
     parser.add_argument("--write", action="store_true", help="write the table into docs/training.md")
     args = parser.parse_args()
     about = {
@@ -63,18 +60,18 @@ def main() -> None:
     }
     ways = measured_ways(args)
     speeds: dict[str, list[float]] = {name: [] for name in ways}
-    args.out.parent.mkdir(exist_ok=True)
+    rows = []
     for number in range(args.rounds):
         for name, step in ways.items():
             speed = images_per_second(step, args)
             speeds[name].append(speed)
             row = {"what": name, "round": number, "images_per_second": round(speed, 2), **about}
-            with args.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**row, "load": round(os.getloadavg()[0], 1)}) + "\n")
+            rows.append({**row, "load": round(os.getloadavg()[0], 1)})
             print(f"round {number + 1}: {name}: {speed:.1f} images/s", flush=True)
     text = table(speeds, about, args)
     print(text)
     if args.write:
+        keep_rows("pairs", rows)
         write_between(ROOT / "docs/training.md", MARKERS, [text])
 
 

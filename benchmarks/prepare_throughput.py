@@ -75,8 +75,14 @@ def main() -> None:
     text = table(args, seconds, done)
     print(text)
     if args.write:
-        from document import write_between
+        from document import keep_rows, write_between  # here, so that the processes need not load pandas
 
+        rows = [
+            {"way": name, "round": number, "wall_s": wall, "processor_s": processor, "result": done[name]}
+            for name, rounds in seconds.items()
+            for number, (wall, processor) in enumerate(rounds)
+        ]
+        keep_rows("prepare_throughput", rows)
         write_between(DOC, MARKERS, [text])
 
 

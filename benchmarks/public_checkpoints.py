@@ -19,7 +19,7 @@ import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from document import write_between
+from document import keep_rows, write_between
 from sficonv.datasets.manifest import read_manifest
 from sficonv.evaluation import judge, predict
 from sficonv.paper.checkpoints.public import import_meso, import_multitask
@@ -76,9 +76,12 @@ def main() -> None:
         ),
     }
     lines = [f"| checkpoint | margin | {' | '.join(METHODS)} |", "|---" * (len(METHODS) + 2) + "|"]
+    kept = []
     for name, (model, _) in found.items():
         for shown, detector in ((margin, model), (1.0, Closer(model, 1.0 / margin))):
             scored = predict(detector, rows, args.prepared)
+            kept.append(scored[["label", "method", "video_id", "path", "p_fake"]])
+            kept[-1] = kept[-1].assign(checkpoint=name, margin=shown)
             cells = []
             for method in METHODS:
                 result = judge(scored[scored["method"].isin([method, "real"])], data=method)
@@ -94,6 +97,7 @@ def main() -> None:
         f"Machine: {platform.machine()}, {platform.system()}, CPU; torch {version('torch')}.\n\n"
         + "\n".join(lines)
     )
+    keep_rows("public_checkpoints", pd.concat(kept))
     write_between(args.document, (START, END), [text])
 
 

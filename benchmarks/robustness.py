@@ -10,9 +10,12 @@ Without `--mesonet` the shipped detector is judged alone. It can be interrupted:
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
-from document import write_between
+import pandas as pd
+
+from document import keep_rows, write_between
 from sficonv.datasets.manifest import read_manifest, write_manifest
 from sficonv.evaluation.robustness import robustness
 from sficonv.evaluation.robustness_result import RobustnessResult
@@ -89,6 +92,9 @@ def main() -> None:
         out=args.out,
         report=args.out / "robustness.html",
     )
+    names = {model.name: NAMES[model.model] for model in result.models}
+    rows = [asdict(cell) | {"model": names[cell.model]} | asdict(cell.auc) for cell in result.cells]
+    keep_rows("robustness", pd.DataFrame(rows).drop(columns="auc"))
     write_between(args.document, MARKS, lines_of(result, args))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from skimage.data import astronaut
 
 from deploy import machine
-from document import write_between
+from document import keep_rows, write_between
 from sficonv.detect.demo import pan, write_video
 from sficonv.media.resize import resize
 
@@ -83,6 +83,7 @@ def main() -> None:
     ]
     foot = f"{SIZE[0]} x {SIZE[1]} pixels, {FPS} frames/s, H.264. " + machine(1).split("; ")[0]
     foot += f"; torch {version('torch')}, av {version('av')}, {time.strftime('%Y-%m-%d', time.gmtime())}."
+    keep_rows("scan_memory", ({"scan": name, **row} for name, row in rows))
     write_between(DOCUMENT, MARKS, [*lines, "", foot])
     print("\n".join(lines))
 

@@ -32,7 +32,7 @@ import pandas as pd
 import torch
 
 from deploy import machine
-from document import write_between
+from document import keep_rows, write_between
 from sficonv.deploy import open_exported
 from sficonv.deploy.export import export
 from sficonv.detect.classifiers import ExportedClassifier
@@ -229,6 +229,7 @@ def main() -> None:
     lines = [head, "", *lines_of(table, answers, loading, args.seconds), "", foot.strip()]
     if args.footage:
         marks = "<!-- speed, real: written by benchmarks/scan_speed.py -->", "<!-- end of speed, real -->"
+        keep_rows("scan_speed", table)
         write_between(DOCUMENT, marks, lines)
     print("\n".join(lines))
 

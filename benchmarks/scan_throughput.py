@@ -25,12 +25,12 @@ import av
 import pandas as pd
 
 from deploy import machine
-from document import write_between
+from document import keep_rows, write_between
 from sficonv.models.checkpoint import resolve_weights
 from watch import memory, work
 
 ROOT = Path(__file__).parents[1]
-DOCUMENT, ROWS = ROOT / "docs" / "scanning.md", ROOT / "benchmarks" / "measured" / "scan_throughput.csv"
+DOCUMENT = ROOT / "docs" / "scanning.md"
 MARKS = ("<!-- throughput: written by benchmarks/scan_throughput.py -->", "<!-- end of throughput -->")
 PICTURES = (".jpg", ".png", ".webp")
 
@@ -147,7 +147,7 @@ def main() -> None:
                     rows.append({"round": round_, "what": what, "scan": name, **found, "same": same})
                     rows[-1] |= {"largest_dp": largest, "load": os.getloadavg()[0]}
                     print(rows[-1], flush=True)
-                    pd.DataFrame(rows).to_csv(ROWS, index=False)
+                    keep_rows("scan_throughput", rows)
     foot = f"Medians of {args.rounds} rounds. {machine(0).split(';')[0]}; torch {version('torch')}, "
     foot += f"av {version('av')}, {time.strftime('%Y-%m-%d', time.gmtime())}. {args.note}"
     lines = [*lines_of(pd.DataFrame(rows), counts), "", foot.strip()]

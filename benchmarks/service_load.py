@@ -25,12 +25,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
+from document import keep_rows, write_between
 from sficonv.detect.demo import write_video
 from watch import memory
 
@@ -45,6 +47,7 @@ MUTANTS_AT_ONCE = 8
 class Outcome:
     """What a run saw."""
 
+    answers: list[dict[str, Any]] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     to_sound: Counter[int] = field(default_factory=Counter)  # those to files that are not damaged
     to_stalled: Counter[int] = field(default_factory=Counter)
@@ -59,6 +62,7 @@ class Outcome:
             if name in SOUND:
                 self.to_sound[answer.status_code] += 1
             self.waits.append(seconds)
+            self.answers.append({"file": name, "status": answer.status_code, "seconds": seconds})
             if answer.status_code >= 400 and not answer.json().get("detail"):
                 self.reasonless += 1
             if answer.status_code == 202:
@@ -167,7 +171,7 @@ def fuzz(url: str, files: dict[str, bytes], mutants: int) -> Outcome:
             if answer.status_code != 429:
                 break
             time.sleep(float(answer.headers["retry-after"]))
-        outcome.note(answer, time.monotonic() - begun)
+        outcome.note(answer, time.monotonic() - begun, f"mutant {number}")
 
     with httpx.Client(timeout=600) as session, ThreadPoolExecutor(MUTANTS_AT_ONCE) as pool:
         list(pool.map(send, range(mutants)))
@@ -277,13 +281,13 @@ def main() -> None:
         ("from SIGTERM, with as many stalled uploads, to its end", f"{ending:.1f} s"),
         ("uploads under way at a `kill -9` / left after the restart", f"{under_way} / {left}"),
     ]  # fmt: skip
-    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    answers = {"load": loaded.answers, "mutants": fuzzed.answers}
+    keep_rows("service_load", (row | {"phase": phase} for phase, some in answers.items() for row in some))
+    keep_rows("service_load_summary", ({"what": name, "value": value} for name, value in rows))
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     when = time.strftime("%Y-%m-%d", time.gmtime())
     head = f"{when}, {os.cpu_count()} processors ({platform.machine()}), one worker, shipped detector."
-    head += f" {given.note}".rstrip() + "\n\n"
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{head}{table}\n{MARKS[1]}{after}", encoding="utf-8")
+    write_between(DOCUMENT, MARKS, [f"{head} {given.note}".rstrip(), "", *table])
     print(json.dumps(dict(rows), default=str, indent=2))
 
 

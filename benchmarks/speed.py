@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 import sampling_forms
-from document import write_between
+from document import keep_rows, write_between
 from four_convolutions import four_convolutions
 from sficonv.conversion.fold import fold
 from sficonv.models import create_model
@@ -79,6 +79,7 @@ class Networks:
         )
         return {
             "milliseconds": {name: 1000 * median(t) for name, t in times.items()},
+            "rounds": {name: [1000 * s for s in t] for name, t in times.items()},
             **folded,
             "to_vanilla": asdict(Ratio.of(times["sfic"], times["vanilla"])),
             "to_four": asdict(Ratio.of(times["sfic"], times["four"])),
@@ -144,6 +145,24 @@ def cells() -> dict[str, Measure]:
                 cell = Networks(layout, mode, batch, alpha, beta)  # type: ignore[arg-type]
                 found[cell.name] = cell.measure
     return found
+
+
+def rounds_of(name: str, cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was measured in a cell, a row for each number."""
+    if "rounds" in cell:
+        for network, times in cell["rounds"].items():
+            for number, milliseconds in enumerate(times):
+                yield {"cell": name, "what": f"{network}, ms", "round": number, "value": milliseconds}
+    elif name == "forms":
+        for shape, passes in cell.items():
+            for what, ways in passes.items():
+                for way, found in ways.items():
+                    yield {"cell": name, "what": f"{shape}, {what}, {way}, ratio", "value": found["ratio"]}
+    else:
+        unit = "bytes" if name == "memory" else "relative difference"
+        for key, found in cell.items():
+            for side, value in found.items() if isinstance(found, dict) else (("", found),):
+                yield {"cell": name, "what": f"{key}, {side or 'both forms'}, {unit}", "value": value}
 
 
 # -- the document -----------------------------------------------------------------------------------
@@ -256,6 +275,7 @@ def main() -> None:
     machines = {json.dumps({k: v for k, v in r["machine"].items() if k != "date"}) for r in read.values()}
     if len(machines) > 1:
         raise SystemExit(f"{folder} holds cells of several machines or versions; give another --out")
+    keep_rows("speed", (row for name, r in read.items() for row in rounds_of(name, r["cell"])))
     text = document({n: r["cell"] for n, r in read.items()}, [*read.values()][-1]["machine"], args.image_size)
     write_between(args.document, MARKS, [text])
 

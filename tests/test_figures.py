@@ -137,3 +137,23 @@ def test_every_change_of_the_code_that_no_test_noticed_has_its_reason():
         same = int((mutants["outcome"] == "survived").sum())
         assert table.pop(f"`{module}`") == [str(n) for n in (len(mutants), len(mutants) - same, same, 0)]
     assert not table
+
+
+@pytest.mark.parametrize(
+    "script",
+    sorted(
+        {
+            name
+            for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+            for name in re.findall(r"<!-- .*: written by (benchmarks/\w+\.py) -->", page.read_text("utf-8"))
+        }
+        - {"benchmarks/model_table.py"}  # it counts, and measures nothing
+    ),
+)
+def test_every_table_of_the_docs_has_its_raw_rows(script):
+    source = (ROOT / script).read_text(encoding="utf-8")
+    kept = re.findall(r'keep_rows\(\s*"(\w+)"', source)
+    named = {f"{name}.csv" for name in kept} | set(re.findall(r"\w+\.(?:csv|jsonl|parquet)", source))
+    measured = {path.name for path in (ROOT / "benchmarks" / "measured").iterdir()}
+    assert named & measured
+    assert measured >= {f"{name}.csv" for name in kept}
