@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,35 +28,47 @@ from sficonv.paper.timing import Mode, Ratio, Setting, interleave, work_of
 from speed import LAYOUTS, POINTS, ROUNDS
 
 HERE = Path(__file__).resolve().parents[1]
-Version = tuple[Callable[..., nn.Module], Callable[[nn.Module], nn.Module]]
 
 
-def loaded(checkout: Path) -> Version:
-    """`create_model` and `fold` of a checkout; what was imported before stays as it is."""
-    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "sficonv"}
-    sys.path.insert(0, str(checkout / "src"))
-    try:
-        package = importlib.import_module("sficonv")
-        assert Path(str(package.__file__)).is_relative_to(checkout), package.__file__
-        return package.create_model, package.fold
-    finally:
-        sys.path.pop(0)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "sficonv"]:
-            del sys.modules[name]
-        sys.modules.update(ours)
+@dataclass
+class Version:
+    """The modules of a checkout, kept apart from those of the other one."""
+
+    checkout: Path
+    modules: dict[str, ModuleType] = field(default_factory=dict)
+
+    @contextmanager
+    def imported(self) -> Iterator[ModuleType]:
+        """Inside, `sficonv` is that of this checkout, also for what it imports later."""
+        others = {name: sys.modules.pop(name) for name in list(sys.modules) if _ours(name)}
+        sys.modules.update(self.modules)
+        sys.path.insert(0, str(self.checkout / "src"))
+        try:
+            package = importlib.import_module("sficonv")
+            assert Path(str(package.__file__)).is_relative_to(self.checkout), package.__file__
+            yield package
+        finally:
+            sys.path.pop(0)
+            self.modules = {name: sys.modules.pop(name) for name in list(sys.modules) if _ours(name)}
+            sys.modules.update(others)
+
+
+def _ours(name: str) -> bool:
+    return name.partition(".")[0] == "sficonv"
 
 
 def networks(versions: dict[str, Version], mode: Mode, alpha: float, beta: float) -> dict[str, nn.Module]:
     """The same network by each version, and in inference also folded."""
     found: dict[str, nn.Module] = {}
-    for name, (create_model, fold) in versions.items():
+    for name, version in versions.items():
         torch.manual_seed(0)
-        network = create_model("sfic_resnet26", alpha=alpha, beta=beta)
-        if found:
-            network.load_state_dict(found["before"].state_dict())
-        found[name] = network
-        if mode == "inference":
-            found[f"{name}, folded"] = fold(network)
+        with version.imported() as package:
+            network = package.create_model("sfic_resnet26", alpha=alpha, beta=beta)
+            if found:
+                network.load_state_dict(found["before"].state_dict())
+            found[name] = network
+            if mode == "inference":
+                found[f"{name}, folded"] = package.fold(network)
     return found
 
 
@@ -88,7 +103,7 @@ def main() -> None:
     )
     parser.add_argument("before", type=Path, help="a checkout of an earlier version")
     args = parser.parse_args()
-    versions = {name: loaded(path.resolve()) for name, path in (("before", args.before), ("now", HERE))}
+    versions = {name: Version(path.resolve()) for name, path in (("before", args.before), ("now", HERE))}
     kept: list[dict[str, Any]] = []
     print("| | alpha | beta | now / before, as trained | now / before, folded |", "|---" * 5 + "|", sep="\n")
     for layout, title in LAYOUTS.items():
