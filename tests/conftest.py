@@ -34,7 +34,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what runs apart to `test_apart.py`, where processes are used for many files."""
+    """Leave what runs apart to `test_apart.py`, where processes are used for many files; begin with it."""
+    items.sort(key=lambda item: "test_apart.py" not in item.nodeid)
     if "PYTEST_XDIST_WORKER" in os.environ:
         for item in items:
             if any(part in item.nodeid for part in APART):

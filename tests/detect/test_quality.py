@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sficonv.detect.quality import image_doubt, video_doubt
-from sficonv.media.video import VideoInfo
+from sficonv.detect.quality import bits_per_pixel, image_doubt, video_doubt
+from sficonv.media.video import VideoInfo, probe
 
 
 @pytest.mark.parametrize("quality", [20, 30, 45])
@@ -38,11 +38,10 @@ def test_bits_per_pixel_of_a_video(tmp_path):
 
 @pytest.mark.shared
 def test_the_limit_lies_between_c23_and_c40(shared):
-    from sficonv.media.video import probe
-
-    def doubts(compression: str) -> list[bool]:
-        files = sorted((shared / "data/ffpp").glob(f"*/*/{compression}/videos/*.mp4"))[:5]
-        return [video_doubt(probe(file)) is not None for file in files]
-
-    assert doubts("c23") == [False] * 5
-    assert doubts("c40") == [True] * 5
+    """The figures that stand beside `LOW_BITS`."""
+    files = list((shared / "data/ffpp").rglob("*.mp4"))
+    for compression, least, most, doubted in (("c23", 0.023, 0.095, False), ("c40", 0.0024, 0.0088, True)):
+        found = [probe(file) for file in files if f"/{compression}/" in file.as_posix()]
+        bits = [bits_per_pixel(info) for info in found]
+        assert (min(bits), max(bits)) == (pytest.approx(least, rel=0.02), pytest.approx(most, rel=0.02))
+        assert {video_doubt(info) is not None for info in found} == {doubted}

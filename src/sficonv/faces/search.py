@@ -36,7 +36,7 @@ class FaceSearch:
     The network sees a picture at 640 px. Where faces of `smallest` pixels are too small there, it looks again
     at tiles of the picture, at a scale at which it finds them; where it finds nothing, also at the picture
     turned on its sides and upside down. In a video this is done only where nothing was found, and less often
-    where it was in vain: it costs up to ten times as much.
+    where it was in vain: every tile and every turn costs as much as the picture itself.
 
     Args:
         detector: Sees the picture.
