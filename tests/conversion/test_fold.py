@@ -192,3 +192,12 @@ def test_a_model_that_cannot_be_traced_says_so():
 
     with pytest.raises(ValueError, match="Odd cannot be traced"):
         fold(Odd())
+
+
+def test_the_parts_of_a_folded_kernel_are_not_copied_at_every_call():
+    """On the CPU branches travel channels-last, and a convolution copies a kernel that does not."""
+    folded = fold(create_model("sfic_resnet26", alpha=0.5, beta=0.5).eval())
+    layers = [m for m in folded.modules() if isinstance(m, SFIConv2d) and m.stage == 2]
+    kernels = [p for layer in layers for p in layer.parts() if p is not None and p.ndim == 4]
+    assert len(kernels) > 20
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)

@@ -128,15 +128,19 @@ class InferenceSFIConv2d(SFIConv2d):
     """
 
     def store(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Take over a kernel `(C_out, C_in, k, k)` in the order `[spa | fre]`, in its memory format."""
-        layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+        """Take over a kernel `(C_out, C_in, k, k)` in the order `[spa | fre]`.
+
+        Its parts get the format that the convolutions want. In Stage 3 they keep that of the kernel: it tells
+        the layer what the network's is.
+        """
+        network = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
         parts = split_kernel(weight, bias, self.out_rows, (self.spa_in, self.fre_in), self.geometry)
         del self.weight, self.bias
         self.form = type(parts)
         for name, part in parts._asdict().items():
             kept = None if part is None else part.clone()
-            if kept is not None and kept.ndim == 4:
-                kept = kept.contiguous(memory_format=layout)
+            if kept is not None and kept.ndim == 4 and self.stage == 3:
+                kept = kept.contiguous(memory_format=network)
             self.register_parameter(name, None if kept is None else nn.Parameter(kept))
 
     @property
