@@ -130,8 +130,8 @@ def limits(
     return [
         f"It leaves many forgeries undecided: on footage it never saw it calls {caught} of the fake videos "
         f"fake, and {worst.share:.1%} of the real items of the worst source ({NAMES[worst.source]}). It was "
-        "measured on face swaps, not on diffusion images, lip-sync or beauty filters.",
-        f"It does not see hand-made composites: {composites.share:.0%} of them are called fake (AUC "
+        "measured on face swaps and StyleGAN faces, not on diffusion images, lip-sync or beauty filters.",
+        f"It misses most hand-made composites: {composites.share:.0%} of them are called fake (AUC "
         f"{measured[NAMES['ciplab']]['video_auc'][0]:.2f}).",
         "Temperature, band and threshold come from validation rows of few sources, and FaceForensics++ has "
         "few real videos: the false-alarm rate on other footage may be higher (see the intervals).",

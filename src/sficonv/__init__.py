@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from sficonv.nn import SFIConv2d, complexity
     from sficonv.paper.attention.compare import compare_attention
     from sficonv.paper.bench import bench
+    from sficonv.paper.tables.options import ReproduceOptions
     from sficonv.paper.tables.reproduce import reproduce
     from sficonv.preparation.options import PrepareOptions
     from sficonv.preparation.prepare import prepare
     from sficonv.service.command import serve
     from sficonv.splits.check import check
     from sficonv.splits.split import split
+    from sficonv.training.options import Hardware, TrainOptions
+    from sficonv.training.recipes import Recipe
     from sficonv.training.train import train
 
 _HOME = {
@@ -59,6 +62,9 @@ _HOME = {
     "prepare": "sficonv.preparation.prepare",
     "split": "sficonv.splits.split",
     "check": "sficonv.splits.check",
+    "Hardware": "sficonv.training.options",
+    "Recipe": "sficonv.training.recipes",
+    "TrainOptions": "sficonv.training.options",
     "train": "sficonv.training.train",
     "evaluate": "sficonv.evaluation.evaluate",
     "robustness": "sficonv.evaluation.robustness",
@@ -75,6 +81,7 @@ _HOME = {
     "serve": "sficonv.service.command",
     "export": "sficonv.deploy.export",
     "bench": "sficonv.paper.bench",
+    "ReproduceOptions": "sficonv.paper.tables.options",
     "reproduce": "sficonv.paper.tables.reproduce",
     "SficonvError": "sficonv.errors",
     "MediaError": "sficonv.errors",
@@ -85,12 +92,16 @@ _HOME = {
 __all__ = [
     "DataError",
     "Detector",
+    "Hardware",
     "MediaError",
     "PrepareOptions",
+    "Recipe",
+    "ReproduceOptions",
     "SFIConv2d",
     "ScanOptions",
     "ScanResult",
     "SficonvError",
+    "TrainOptions",
     "WeightsError",
     "bench",
     "calibrate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -63,6 +64,13 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[page]):
         if "://" not in target and not target.startswith("mailto:"):
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_lists_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    rows = re.findall(r"^\| (`.+?) \|", PAGES["README.md"].partition("| extra | adds |")[2], re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed | {"dev"} == project["optional-dependencies"].keys()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -96,7 +96,7 @@ def service(tmp_path_factory):
     """One service for the tests that do not need limits of their own."""
     with running(
         tmp_path_factory.mktemp("service") / "jobs",
-        max_upload=2_000_000,
+        max_upload=20_000_000,
         upload_pause=3.0,
         max_duration=20.0,
         time_limit=900.0,

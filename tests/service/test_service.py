@@ -96,9 +96,9 @@ def test_without_a_file(service):
 
 @pytest.mark.parametrize("path", ["/api/scan", "/api/jobs"])
 def test_an_upload_that_is_too_large(service, path):
-    answer = service.send(path, b"\xff\xd8\xff" + bytes(2_500_000))
+    answer = service.send(path, b"\xff\xd8\xff" + bytes(20_500_000))
     assert answer.status_code == 413
-    assert "limit of 2 MB" in answer.json()["detail"]
+    assert "limit of 20 MB" in answer.json()["detail"]
     assert not list((service.folder / "uploads").iterdir())
 
 

@@ -167,7 +167,7 @@ def _demo(console: Console, answer: DemoResult) -> None:
     console.print(table)
     console.print(Text(answer.sentence(), style="bold"))
     console.print(
-        Text("One photograph and its forgery show how it works, not how good it is: see the model card.")
+        Text("Forgeries of one photograph show how it works, not how good it is: see the model card.")
     )
     console.print(Text(f"report: {printable(answer.report)}", style="bold"))
 

@@ -71,7 +71,7 @@ def scan_to_parquet(
     """Scan files and write one row per file; nothing is held in memory.
 
     Each result is on disk as it comes, in `<out>.part` (JSON Lines, readable at any moment); the Parquet file
-    is made of it at the end, and also when the scan is interrupted. The same call then goes on where it
+    is made of it at the end, and also when the scan is interrupted. The same call then continues where it
     stopped.
 
     Columns: those of `sficonv scan --csv`, and `tracks` and `faces` as JSON text.

@@ -155,7 +155,9 @@ def iter_scan(
     """`scan`, one result at a time, each as soon as its last face is judged.
 
     Args:
-        sources, options, detector: As for `scan`.
+        sources: As for `scan`.
+        options: As for `scan`.
+        detector: As for `scan`.
         evidence: Keep the crops of the strongest faces in the results (at most 12 per file).
         on_progress: Called with a file and the share of it that was read, in [0, 1], after each frame.
         **changes: Single fields of `options`, such as `every=1.0`.

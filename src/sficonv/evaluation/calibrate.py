@@ -99,7 +99,8 @@ class FittedCalibration:
         least = min(self.fakes, key=lambda one: one.share)
         lines = [
             f"calibrated on {c['real_videos']} real and {c['fake_videos']} fake videos "
-            f"({c['crops']} crops) of the validation split, {len(self.reals)} sources of real faces",
+            f"({c['crops']} crops) of the validation split, {len(self.reals)} "
+            f"source{'' if len(self.reals) == 1 else 's'} of real faces",
             f"temperature {fit.temperature:.4g}, shift {fit.shift:.4g}, uncertain from {fit.uncertain[0]:g} "
             f"to {fit.uncertain[1]:g}",
             f"called fake above {fit.threshold:g}, for at most {self.wanted:.3g} of the real videos of any "

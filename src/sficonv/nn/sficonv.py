@@ -92,8 +92,13 @@ class SFIConv2d(nn.Conv2d):
     Args:
         in_channels: Channels of both input branches together.
         out_channels: Channels of both output branches together.
-        kernel_size, stride, padding, dilation, groups, bias: As in `nn.Conv2d`. A grouped (depthwise)
-            convolution keeps to its branch, so the branches must meet at a group's border.
+        kernel_size: As in `nn.Conv2d`.
+        stride: As in `nn.Conv2d`.
+        padding: As in `nn.Conv2d`, in numbers.
+        dilation: As in `nn.Conv2d`.
+        groups: As in `nn.Conv2d`. A grouped (depthwise) convolution keeps to its branch, so the branches must
+            meet at a group's border.
+        bias: As in `nn.Conv2d`.
         alpha_in: Share of the input channels that are high-frequency, a rational number in [0, 1].
         alpha_out: Share of the output channels that are high-frequency.
         beta: Resolution of the high-frequency branch relative to the spatial one, in [0, 1]; at 0 it is one

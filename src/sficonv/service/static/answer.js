@@ -74,7 +74,7 @@ function people(result) {
     element("td", { text: track.p_fake.toFixed(2) }),
     element("td", { text: track.frames }),
     element("td", { text: `${clock(track.first)} to ${clock(track.last)}` }),
-    element("td", { text: track.decides ? (rank ? "yes" : "yes, decides") : "no: seen too briefly, too small, or not surely a face" }),
+    element("td", { text: track.decides ? (rank ? "yes" : "yes, decides") : "no: seen too briefly, too small, too blurred, or not surely a face" }),
   ]));
   return element("table", {}, [element("thead", {}, [head]), element("tbody", {}, rows)]);
 }
@@ -86,7 +86,7 @@ function faces(result, pictures) {
     const when = result.kind === "video" ? ` at ${clock(face.time)}` : "";
     return element("figure", {}, [
       element("img", { src: image, alt: `Face of person ${person.get(face.track)}${when}` }),
-      element("figcaption", {}, [element("b", { text: face.p_fake.toFixed(2) }), `${when}, person ${person.get(face.track)}`]),
+      element("figcaption", {}, [element("b", { text: face.p_fake.toFixed(2) }), when, element("br"), `person ${person.get(face.track)}`]),
     ]);
   }));
 }

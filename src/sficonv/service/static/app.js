@@ -168,7 +168,7 @@ async function begin() {
   byId("allowed").textContent = `Images and videos up to ${Math.round(health.max_upload / 1e6)} MB.`;
   byId("kept").textContent = `Uploaded files are deleted once judged, results after ${health.keep_hours} hours.`;
   byId("weakness").replaceChildren(...weakness(health.detector));
-  byId("limits").replaceChildren(...health.detector.limits.map((text) => element("li", { text })));
+  byId("limits").replaceChildren(...health.detector.limits.filter((text) => text !== health.detector.weakness).map((text) => element("li", { text })));
   if (health.token_needed && !sessionStorage.getItem("token")) {
     byId("token-form").hidden = false;
     byId("token").focus();
