@@ -25,9 +25,11 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from claim import POINT
 from document import write_between
 from sficonv.evaluation.bootstrap import resampled
 from sficonv.evaluation.scores import scores_of
+from sficonv.paper.tables.recipe import load_table
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -91,6 +93,8 @@ RUNS = {
         {"SFIConv, from ImageNet weights": ("SFIC-EfficientNet-Lite0", "EfficientNet-Lite0")},
     ),
 }
+PRINTED = (("table5", "dfdc", "dfdc"), ("table6", "dfdc-c23", "ffppc23"), ("table6", "dfdc-c40", "ffppc40"))
+"""Tables and columns of the paper, and the test set here that is of the same kind."""
 SAMPLES = 4000
 
 
@@ -236,6 +240,20 @@ def comparisons_of(found: Findings) -> list[str]:
     return table
 
 
+def paper_of(found: Findings) -> list[str]:
+    """The cells of the paper's tables that were trained on the same data set and tested on the same kind."""
+    table = ["| table | column | in the paper | here |", "|---|---|---|---|"]
+    for name, key, test in PRINTED:
+        printed = load_table(name)
+        row = next(r for r in printed.rows if r.model == "sfic_resnet26" and r.options == POINT)
+        column = next(c for c in printed.columns if c.key == key)
+        auc, _ = row.paper[key]
+        points = 100 * found.points[SFIC][test]
+        ours = f"{points.mean():.1f} ({points.min():.1f} to {points.max():.1f})"
+        table.append(f"| {printed.number} | {column.title} | {auc} | {ours} |")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -256,6 +274,7 @@ def main() -> None:
         write_between(PAGE, run.marks(name), text)
         print("\n".join(text))
     if not run.name:
+        write_between(PAGE, run.marks("paper"), paper_of(found))
         plot(found.differences, found.compared_on)
 
 
