@@ -23,7 +23,7 @@ EXTRAS = {
 
 
 def installed(package: str) -> bool:
-    """Whether a package can be imported; it is not.
+    """Whether a package can be imported, without importing it.
 
     Example:
         >>> installed("numpy"), installed("no_such_package")

@@ -1,4 +1,4 @@
-"""A scan that is stopped keeps what it has judged, and the same command goes on where it stopped."""
+"""A scan that is stopped keeps what it has judged, and the same command continues where it stopped."""
 
 import os
 import random

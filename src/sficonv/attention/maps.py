@@ -80,7 +80,7 @@ def average_attention(maps: Tensor, *, flip: float = 0.0, generator: torch.Gener
         raise ValueError(f"flip must be a probability, got {flip}")
     if flip:
         if generator is None:
-            raise ValueError("random flips need a generator, so that the result can be had again")
+            raise ValueError("random flips need a generator, so that the result can be repeated")
         drawn = torch.rand(len(maps), 1, 1, 1, generator=generator, device=generator.device) < flip
         maps = torch.where(drawn.to(maps.device), maps.flip(-1), maps)
     return _unit_range(maps.mean(dim=0, keepdim=True))

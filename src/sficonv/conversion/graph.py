@@ -17,7 +17,7 @@ _MADE_AGAIN = ("_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cls
 
 
 class PortableGraphModule(fx.GraphModule):
-    """A graph module that survives `pickle`, `torch.save`, `copy.deepcopy` and the way to another process.
+    """A graph module that survives `pickle`, `torch.save`, `copy.deepcopy` and being sent to another process.
 
     `fx.GraphModule` pickles its source code and traces that anew, which fails where a function of the graph
     looks at sizes. Here the graph itself is stored, as a list of its nodes.

@@ -73,7 +73,7 @@ class Plan:
         return {n for n in self.convs if n not in behind}
 
     def _fusing(self, fuse_at: str | None) -> set[fx.Node]:
-        """The convolutions that become Stage 3: those of the scope with no other one of it behind them."""
+        """The convolutions that become Stage 3: the last ones of the scope."""
         scope = {n for n in self.convs if not self.is_pooled(n) and n not in self.head}
         if fuse_at is not None:
             names = {n: str(n.target) for n in self.convs}

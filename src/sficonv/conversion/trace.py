@@ -69,7 +69,7 @@ class _Untraceable(Exception):
 
 
 class ByMode(nn.Module):
-    """Gives the first of two outputs in training, the second out of it (auxiliary classifiers)."""
+    """Gives the first of two outputs in training, the second in evaluation (auxiliary classifiers)."""
 
     def forward(self, in_training: Any, otherwise: Any) -> Any:
         return in_training if self.training else otherwise
@@ -120,7 +120,7 @@ def _trace_whole(model: nn.Module) -> fx.Graph:
 
 
 def _trace_mode(model: nn.Module, kept: set[str], *, training: bool) -> fx.Graph:
-    """The graph that `model` runs in training, or out of it."""
+    """The graph that `model` runs in training, or in evaluation."""
     modes = {module: module.training for module in model.modules()}
     tracer = _Tracer(kept)
     try:
@@ -169,7 +169,7 @@ def _add_output(graph: fx.Graph, other: fx.Graph, model: nn.Module) -> None:
             inside = [name for name, _ in stack if name]
             raise _Untraceable(
                 inside[-1] if inside else "",
-                f"out of training it computes {node.name} ({node.target}), in training it does not",
+                f"in evaluation it computes {node.name} ({node.target}), in training it does not",
             )
         twins[node] = twin
     output, other_output = (next(n for n in g.nodes if n.op == "output") for g in (graph, other))

@@ -66,7 +66,7 @@ class TorchClassifier:
         threads: Processor threads for one batch, from now on in the whole process; `None` leaves them.
 
     Raises:
-        ValueError: If `device` cannot be had.
+        ValueError: If `device` is not available.
         WeightsError: If the card makes no sense.
     """
 
@@ -163,7 +163,7 @@ class ExportedClassifier:
         threads: Processor threads for one batch; `None` takes all processors.
 
     Raises:
-        ValueError: If another device is asked for, or the file's views cannot be had otherwise.
+        ValueError: If another device is asked for, or `mirror=False` and the file mirrors inside.
         WeightsError: If the file cannot be used.
         SficonvError: If its runtime is not installed.
     """

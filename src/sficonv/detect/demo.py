@@ -85,7 +85,8 @@ def demo(
 
     Args:
         out: Folder to write the files and the report to; made if missing.
-        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
+        weights: A `.safetensors` file with its model card beside it, an exported `.onnx` or `.xml` file, or
+            "default" for the shipped detector.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
         seed: Seed of the first forgery and of the noise; the others have the next seeds.
 

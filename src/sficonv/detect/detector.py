@@ -52,7 +52,7 @@ class Detector:
             process.
 
     Raises:
-        ValueError: If `batch_size` is not positive or `device` cannot be had.
+        ValueError: If `batch_size` is not positive or `device` is not available.
         WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names, or if
             the card makes no sense.
         MissingPackage: If PyTorch, or the runtime of an exported file, is not installed.
@@ -222,11 +222,11 @@ class Detector:
         on_progress: OnProgress | None = None,
         **changes: Any,
     ) -> Iterator[ScanResult]:
-        """As a call, one result at a time, each as soon as its last face is judged.
+        """Like a call, but one result at a time, each as soon as its last face is judged.
 
         Args:
-            sources: As of a call.
-            options: As of a call.
+            sources: As in a call.
+            options: As in a call.
             evidence: Keep the crops of the strongest faces in the results (at most 12 per file).
             on_progress: Called with a file and the share of it that was read, in [0, 1], after each frame.
             **changes: Single fields of `options`.
@@ -277,7 +277,7 @@ class Detector:
         return scores
 
     def predict_proba(self, crops: Source | Sequence[Any]) -> np.ndarray:
-        """As of a classifier of scikit-learn: P(real) and P(fake) of each face crop.
+        """P(real) and P(fake) of each face crop, as a classifier of scikit-learn gives them.
 
         Args:
             crops: As for `scores`.

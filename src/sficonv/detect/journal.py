@@ -1,4 +1,4 @@
-"""What a scan has judged so far, on disk after every file: the same command goes on where it stopped."""
+"""What a scan has judged so far, on disk after every file: the same command continues where it stopped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Journal:
             self.path.unlink()
         else:
             print(
-                f"{self.out}: stopped after {self._found} files; the same command goes on from there",
+                f"{self.out}: stopped after {self._found} files; the same command continues there",
                 file=sys.stderr,
             )
         self._release()

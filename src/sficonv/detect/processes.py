@@ -145,7 +145,7 @@ def _after_the_end(task: _Task, error: Exception) -> tuple[list[_Task], list[Sca
 
 
 def _start(threads: int) -> None:
-    """Get a new process ready."""
+    """Start a new process."""
     import cv2
 
     end_with_parent()

@@ -38,16 +38,11 @@ def scan(
 ) -> ScanResults:
     """Judge whether the faces in images and videos look forged.
 
-    Per file: every face of every sampled frame gets P(fake); the faces of one person over time form a track,
-    and a track's score is the mean over its frames without the highest and lowest tenth. The file's score is
-    the highest track score, that of the most suspicious person, among the tracks that can be judged: with at
-    least three frames (or as many as the longest has), faces of at least `min_face` pixels and a face
-    detector that is sure (0.8). An image counts as one frame. Between the edges of the uncertain band of the
-    model card the verdict is "uncertain"; it is also where no track can be judged.
+    How the scores of faces become the verdict on a file is said in `sficonv.detect.verdict`.
 
     A file that cannot be read gets the verdict "error" and the message; the others are still judged. A
     damaged video is judged by the frames that could be decoded and has both a verdict and an error. What in a
-    folder is no image or video, by its content, comes after the rest of it with the verdict "skipped".
+    folder is neither an image nor a video comes after the rest of it with the verdict "skipped".
 
     Args:
         sources: Files and folders, images in memory, or a list of them; see `Detector.__call__`. Folders are

@@ -45,10 +45,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Measure a detector on a prepared folder, or anybody's scores.
 
-    A file of scores is read in batches: 21 bytes of each row stay in memory, and each video's names once.
-    Ten million rows of 100 000 videos take less than 2 GB beyond what the libraries take (measured in
-    `docs/evaluation.md`). With `data`, the manifest is in memory too. Beyond 50 000 different scores the
-    intervals, and only they, merge neighbouring scores; a note then says how much that can matter.
+    A file of scores is read in batches, so that ten million rows fit into memory (`docs/evaluation.md`).
+    Beyond 50 000 different scores the intervals, and only they, merge neighbouring scores; a note then says
+    how much that can matter.
 
     Args:
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
@@ -199,7 +198,7 @@ def _of_file(path: str | Path, real_label: int, **options: Any) -> EvaluationRes
     table = score_file(path, real_label=real_label)
     result = judge(table, data=str(path), **options)
     if real_label:
-        result.notes.append("label 1 means real in this file (real_label=1): its labels were turned around")
+        result.notes.append("label 1 means real in this file (real_label=1): its labels were swapped")
     result.provenance["predictions_sha256"] = sha256_of(table.name)
     return result
 

@@ -119,8 +119,8 @@ def _doubts(counts: dict[str, int], auc: Estimate) -> list[str]:
     ]
     if auc.high < 0.5:
         notes.append(
-            "fakes score lower than reals: if the scores are P(real), or label 0 means fake, turn them "
-            "around (here a label is 0 for real and 1 for fake, and a score is P(fake))"
+            "fakes score lower than reals: if the scores are P(real), or label 0 means fake, swap them "
+            "(here a label is 0 for real and 1 for fake, and a score is P(fake))"
         )
     return notes
 
@@ -146,7 +146,7 @@ def _pooled(levels: dict[Level, Scores], notes: list[str]) -> list[Pooled]:
     try:
         return [pooled(scores, level=level) for level, scores in levels.items()]
     except DataError as error:
-        notes.append(f"one threshold for all sources cannot be had: {error}")
+        notes.append(f"there is no one threshold for all sources: {error}")
         return []
 
 

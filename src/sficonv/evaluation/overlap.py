@@ -69,7 +69,7 @@ def overlap_remarks(
         warnings.append(f"{unknown} trained on: overlap was not checked")
     elif not same:
         notes.append(
-            "the model card names other data than this folder; the same faces under other names are not seen"
+            "the model card names other data than this folder; the same faces under other names go unnoticed"
         )
     return warnings, notes
 

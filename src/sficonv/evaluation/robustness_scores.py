@@ -1,4 +1,4 @@
-"""Damaged crops and their scores, one table for every kind and level, kept on disk to go on from."""
+"""Damaged crops and their scores, one table for every kind and level, kept so that a run can continue."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def numbers(column: pd.Series, table: str) -> pd.Series:
 
 
 def has_text(column: pd.Series) -> pd.Series:
-    """Where a column holds anything but nothing."""
+    """Where a column is not empty."""
     return column.notna() & (column.astype(str) != "")
 
 

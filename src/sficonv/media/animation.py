@@ -74,7 +74,7 @@ class AnimationReader:
         return frame.pixels
 
     def rotation_of(self, frame: _Picture) -> int:
-        """None is left to be done."""
+        """Always 0: pictures come upright."""
         return 0
 
     def notes(self, frame: _Picture) -> list[str]:

@@ -142,8 +142,8 @@ def warp(images: Tensor, matrices: Tensor, *, mode: str = "bilinear", outside: s
 
 
 def shrink_matrix(matrices: Tensor, share: Tensor) -> Tensor:
-    """`matrices` followed by shrinking to the top left `share` `(B,)` of the canvas; the rest of the canvas
-    goes on with what lies beyond the picture."""
+    """`matrices`, then shrinking to the top left `share` `(B,)` of the canvas; the rest shows what lies
+    beyond the picture."""
     scale = 1 / share.view(-1, 1, 1)
     linear, offset = matrices[..., :2], matrices[..., 2:]
     # a canvas point p shows the picture's point (p + 1) / share - 1

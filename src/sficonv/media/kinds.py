@@ -153,7 +153,7 @@ def is_mjpeg(path: Path, name: str) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder; what may not even be looked at is none."""
+    """Whether this is a folder; not if it may not even be looked at."""
     try:
         return path.is_dir()
     except OSError:

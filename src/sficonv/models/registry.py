@@ -84,7 +84,7 @@ def create_model(
     Args:
         name: One of `list_models()`.
         num_classes: Number of logits; 2 means 0 = real, 1 = fake. The comparison detectors have 2.
-        pretrained: Start from ImageNet weights where they can be had (see `docs/models.md`).
+        pretrained: Start from ImageNet weights if they are available (see `docs/models.md`).
         image_size: Side of the square input in pixels. Default: the model's own.
         **options: The model's own options, for example `alpha`, `beta` and `mcs_mode` of the `sfic_*`
             models. `None` means the model's default.

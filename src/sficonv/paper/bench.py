@@ -214,7 +214,7 @@ def _numbers(name: str, given: str | Sequence[float], kind: type[T]) -> list[T]:
     try:
         numbers = [kind(part) for part in parts]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"bench: {name} must be numbers with commas between, got {given!r}") from error
+        raise ValueError(f"bench: {name} must be numbers separated by commas, got {given!r}") from error
     if not numbers:
         raise ValueError(f"bench: {name} is empty")
     return numbers

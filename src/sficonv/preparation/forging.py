@@ -25,7 +25,7 @@ _DLIB_SIDE = 0.62
 
 
 def check_points(points: Points) -> None:
-    """See that the landmarks asked for can be had.
+    """See that the landmarks asked for are available.
 
     Raises:
         DataError: dlib or its model is missing.

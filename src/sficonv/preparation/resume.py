@@ -75,13 +75,13 @@ def _claim(out: Path, options: dict[str, Any], resume: bool) -> None:
             there = json.loads(file.read_text(encoding="utf-8"))
             earlier = {"format": there["format"], **there["options"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file}: damaged ({error}); start anew with {_ANEW}") from error
+            raise DataError(f"{file}: damaged ({error}); start again with {_ANEW}") from error
         asked = json.loads(json.dumps({"format": _FORMAT, **options}))
         changed = [f"{k}: {earlier.get(k)!r} -> {v!r}" for k, v in asked.items() if earlier.get(k) != v]
         if changed:
             raise DataError(
                 f"{out} was prepared with other options ({'; '.join(changed)}). Use the same options, "
-                f"another folder, or start anew with {_ANEW}"
+                f"another folder, or start again with {_ANEW}"
             )
         return
     try:

@@ -84,7 +84,7 @@ _PROBLEMS = {
     400: "The form is damaged, or the host name is not one of the service's.",
     401: "The token is missing or wrong.",
     403: "Another site made the browser send this.",
-    404: "There is no such job: it never was, or it has been deleted.",
+    404: "There is no such job: it never existed, or was deleted.",
     405: "This address does not know the method; `Allow` names those that it does.",
     408: "The upload stalled or was too slow.",
     409: "The job is not in a state for this.",

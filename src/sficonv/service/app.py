@@ -97,7 +97,7 @@ async def _tidy(jobs: Jobs) -> None:
         try:
             await run_in_threadpool(jobs.tidy)
         except (StoreError, OSError) as error:
-            log.warning("old jobs could not be deleted, which is tried again: %s", error)
+            log.warning("old jobs could not be deleted yet: %s", error)
             await run_in_threadpool(jobs.mend, error)
         except Exception:
             log.exception("old jobs could not be deleted, which is tried again")
@@ -137,7 +137,7 @@ async def _judged(request: Request, jobs: Jobs, closing: Closing, id: str, name:
 async def _found(jobs: Jobs, id: str) -> Job:
     job = await run_in_threadpool(jobs.get, id)
     if job is None:
-        raise HTTPException(404, "no such job: it never was, or it has been deleted")
+        raise HTTPException(404, "no such job: it never existed, or was deleted")
     return job
 
 

@@ -54,7 +54,8 @@ def serve(
         folder: Where jobs and uploads are kept, so that they survive a restart; no other user may read it,
             and one service uses it at a time. By default a folder of this user's in the system's temporary
             folder.
-        weights: A `.safetensors` file with its model card beside it, or "default" for the shipped detector.
+        weights: A `.safetensors` file with its model card beside it, an exported `.onnx` or `.xml` file, or
+            "default" for the shipped detector.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.
         workers: Processes that work on jobs; one more answers single images.
         token: Every request to `/api` must carry it as `Authorization: Bearer TOKEN`; at least 16

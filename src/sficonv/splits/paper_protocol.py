@@ -72,7 +72,7 @@ def paper_sampling(dataset: str) -> PaperSampling:
     known = ", ".join(sampling.names[0] for sampling in PAPER)
     raise DataError(
         f"the paper says nothing about a dataset {dataset!r}, only about {known}; "
-        "where it is one of these, prepare it under that name (--dataset)"
+        "if it is one of these, prepare it under that name (--dataset)"
     )
 
 
@@ -98,10 +98,10 @@ def paper_split(df: pd.DataFrame, *, seed: int, val_share: float) -> tuple[pd.Da
         parts.append(rows)
         words.append(_statement(" ".join(filter(None, (str(dataset), str(compression)))), rows, sampling))
         if not as_sampled:
-            words.append("The frames are not the paper's: prepare with sampling='paper' to have those.")
+            words.append("The frames are not the paper's: prepare with sampling='paper' to get them.")
     drawn = pd.concat(parts)
     if (drawn["split"] == "val").any():
-        words.append(f"A share of {val_share:g} of the training images validates, unlike in the paper.")
+        words.append(f"Unlike in the paper, {val_share:.0%} of the training images are used for validation.")
     leaky = drawn["split"].nunique() > 1
     if leaky:
         words.append("Frames of one video are on both sides: compare with the paper's figures only.")

@@ -36,6 +36,13 @@ class TrainOptions:
             epoch only.
         resume: Continue the run found in `out`; otherwise start again.
         tensorboard: Also write `tensorboard/` for TensorBoard (extra `[tensorboard]`).
+
+    Raises:
+        ValueError: A value is out of range, or an option does not go with `weights`.
+
+    Example:
+        >>> TrainOptions(patience=3).resume
+        True
     """
 
     extra_data: PathLike | Sequence[PathLike] = ()
@@ -79,6 +86,10 @@ class Hardware:
             beyond it they are decoded as they are drawn. Default: half of what is free.
         compile: Compile the model with `torch.compile`: the first steps take longer, the others less.
         sync_batchnorm: Let batch norm count over the batches of all devices instead of each device's own.
+
+    Example:
+        >>> Hardware(precision="bf16-mixed").resolved().channels_last
+        True
     """
 
     accelerator: str = "auto"

@@ -152,7 +152,7 @@ def pair_loader(
         maker: Makes them.
         steps: Batches per epoch and device.
         devices: Devices that share an epoch.
-        first_step: Steps already taken: the first pass over the loader goes on from there.
+        first_step: Steps already taken: the first pass over the loader continues there.
     """
     return DataLoader(_Made(maker, devices), batch_size=None, sampler=Steps(steps, first_step))
 

@@ -43,6 +43,9 @@ class Recipe:
         ema_decay: Decay per step of the averaged weights that are validated and saved; 0 does not average.
         grad_clip: Largest gradient norm; 0 does not clip.
 
+    Raises:
+        ValueError: A value is out of range.
+
     Example:
         >>> RECIPES["paper"].batch_size
         64
@@ -89,7 +92,7 @@ class Recipe:
             )
 
     def warnings(self) -> list[str]:
-        """What is likely not meant, in plain words.
+        """What was probably not meant, in plain words.
 
         Example:
             >>> len(Recipe.named("paper").warnings()), len(Recipe.named("paper", epochs=50).warnings())

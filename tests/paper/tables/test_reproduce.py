@@ -168,7 +168,7 @@ def test_leakiness_departures_and_few_videos_are_stated(small):
     own = shown(small(cells="meso*/c23-c40", protocol="identity", frames=1))
     for words in (
         "the printed figures stand beside ours for orientation only",
-        "real and fake images drawn alike often",
+        "real and fake images drawn equally often",
         "at most 1 crops of a video",
         "too few to rely on",
     ):

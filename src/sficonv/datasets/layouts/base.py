@@ -224,7 +224,7 @@ def last_number(stem: str) -> int:
 def take_validation(
     items: list[SourceItem], fractions: Sequence[float] | None
 ) -> tuple[list[SourceItem], list[str]]:
-    """Give a set that has no official validation set one, out of its training set and disjoint by identity.
+    """Take a validation set, disjoint by identity, out of the training set where none is official.
 
     Args:
         items: All items; those in "test" are never touched, nor is `official_split`.

@@ -107,7 +107,7 @@ class LDFNet(nn.Module):
 
 @register_model
 def ldfnet() -> tuple[nn.Module, ModelConfig]:
-    """LDFnet, a reading of its title: there is no public code, and neither text nor abstract was at hand.
+    """LDFnet, a reading of its title: there is no public code, and neither text nor abstract was available.
 
     What is taken from it is what its title names: light layers, local artefacts, global texture, and a
     fusion whose weights depend on the face. Chosen here: residuals of three high-pass kernels for the

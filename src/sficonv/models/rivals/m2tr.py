@@ -169,7 +169,7 @@ def efficientnet_b4(pretrained: bool) -> Parts:
 
 
 class M2TR(nn.Module):
-    """Four transformer layers on the stride-4 map of a convolutional trunk, which then goes on as usual.
+    """Four transformer layers on the stride-4 map of a convolutional trunk, which then continues as usual.
 
     Args:
         image_size: Side of the input in pixels, a multiple of 32.

@@ -138,7 +138,7 @@ def _sizes(average: str | Sequence[int]) -> list[int]:
     try:
         sizes = sorted({int(part) for part in parts})
     except ValueError as error:
-        raise ValueError(f"average must be whole numbers with commas between, got {average!r}") from error
+        raise ValueError(f"average must be whole numbers separated by commas, got {average!r}") from error
     if not sizes or sizes[0] < 1:
         raise ValueError(f"average needs numbers of at least 1, got {average!r}")
     return sizes

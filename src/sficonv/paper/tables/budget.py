@@ -55,7 +55,7 @@ class Budget:
             if name not in ("name", "seed", "sampling") and ours[name] != paper[name]
         ]
         if self.recipe.sampling == "balanced":
-            found.append("real and fake images drawn alike often (the paper has as many of each)")
+            found.append("real and fake images drawn equally often (the paper has as many of each)")
         if self.steps_per_epoch is not None:
             found.append(f"{self.steps_per_epoch} batches an epoch (the paper: every image once)")
         if self.precision != "32-true":

@@ -163,7 +163,7 @@ class Plan:
                 f"the others take about {_duration(sum(self.seconds[folder] for folder in left))} on this "
                 "machine as it is now: a rough figure, from the operations of each network and the time that "
                 "one small network takes. Networks of many thin layers, and those whose loss runs them "
-                "several times (DCL, LTW, MADD), take longer; reading crops comes on top"
+                "several times (DCL, LTW, MADD), take longer; reading the crops is not counted"
             )
         parts = [Text(line) for line in (*lines, *self.statements)]
         parts += [Text(f"MISSING: {problem}", style="bold red") for problem in self.problems]
