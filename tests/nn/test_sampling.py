@@ -230,3 +230,23 @@ def test_gradients_meet_in_one_map_where_there_are_any():
     assert {type(t.grad_fn).__name__ for t in with_samples(x, (3, 4))} == {"_WithSamplesBackward"}
     with torch.no_grad():
         assert with_samples(x, (3, 4))[1].grad_fn is None
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_resizing_is_that_of_interpolation(layout):
+    for given, size in (
+        ((5, 8), (4, 6)),
+        ((4, 6), (5, 8)),
+        ((7, 3), (3, 7)),
+        ((9, 9), (3, 3)),
+        ((3, 2), (9, 6)),
+    ):
+        x = torch.randn(2, 6, *given, dtype=torch.double).contiguous(memory_format=layout)
+        part = x.requires_grad_()[:, 1:5]  # a branch is a part of a tensor
+        weights = torch.randn(2, 4, *size, dtype=torch.double)
+        ours, theirs = (
+            torch.autograd.grad((way(part) * weights).sum(), x)[0]
+            for way in (lambda t, s=size: resize(t, s), lambda t, s=size: F.interpolate(t, s, mode="nearest"))
+        )
+        assert torch.allclose(ours, theirs)
+        torch.autograd.gradgradcheck(lambda t, s=size: resize(t, s) ** 2, x.detach()[:1].requires_grad_())
