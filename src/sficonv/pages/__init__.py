@@ -1,8 +1,8 @@
 """What the HTML reports share: the frame of the page, its colours, pictures and plots that lie inside it.
 
 A page is one file: nothing is loaded from anywhere, and the only script it may hold is one that its own
-policy names by its hash. This module knows nothing of the reports; those of `detect` and `evaluation` are
-built from it.
+policy names by its hash. This module knows nothing of the reports; those of `detect`,
+`evaluation` and `paper` are built from it.
 """
 
 from __future__ import annotations

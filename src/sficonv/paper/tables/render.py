@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sficonv.pages import page_template
 from sficonv.paper.tables.figures import Cell, Figure, Metric, TableFigures
 from sficonv.paper.tables.recipe import Column
 
@@ -90,16 +91,7 @@ def markdown(table: TableFigures, level: int = 1) -> str:
 
 def html(table: TableFigures) -> str:
     """As one page that loads nothing from elsewhere."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sficonv.paper.tables", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("table.html.jinja").render(
+    return page_template("sficonv.paper.tables", "table.html.jinja").render(
         title=table.plan.title,
         head=HEAD,
         intro=intro(table),
