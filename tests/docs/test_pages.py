@@ -73,6 +73,11 @@ def test_the_readme_lists_every_extra():
     assert listed | {"dev"} == project["optional-dependencies"].keys()
 
 
+def test_every_script_that_measures_is_described():
+    described = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert not [path.name for path in (ROOT / "benchmarks").glob("*.py") if f"`{path.name}`" not in described]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_nothing_is_promised_of_an_index(page):
     assert not re.search(r"pip install (-U )?'?sficonv", PAGES[page]), "the package is installed from a clone"

@@ -31,7 +31,7 @@ def complexity_of(
     """Count the parameters and multiply-accumulates of a detector for one image.
 
     Args:
-        model: One of `sficonv models`.
+        model: A name that `sficonv models` lists.
         alpha: Share of the channels in the frequency branch; the model's own by default.
         beta: Resolution of the frequency branch relative to the spatial one; the model's own by default.
         image_size: Side of the input in pixels; the model's own by default.

@@ -131,7 +131,7 @@ def compare(
             table, an `EvaluationResult`; or, with `data`, a weights file.
         b: Scores of the second.
         data: Prepared folder to score weights files on.
-        split: Which split of it.
+        split: Which split of `data`.
         bootstrap: Resamplings of the videos; 0 for no intervals.
         seed: Seed of the resampling.
         **options: Passed to `evaluate` for weights files: `batch_size`, `device`, `workers`.
@@ -217,7 +217,7 @@ def compare_files(
         scores: Two of: a folder that evaluate --out wrote, a CSV or Parquet file of scores; with `data` also
             a weights file.
         data: Prepared folder to score weights files on.
-        split: Which split of it.
+        split: Which split of `data`.
         bootstrap: Resamplings of the videos; 0 for no intervals.
         seed: Seed of the resampling.
         batch_size: Crops per forward pass.

@@ -43,7 +43,7 @@ def evaluate(
     device: str | None = None,
     workers: int = 0,
 ) -> EvaluationResult:
-    """Measure a detector on a prepared folder, or anybody's scores.
+    """Measure a detector on a prepared folder, or the scores of any detector.
 
     A file of scores is read in batches, so that ten million rows fit into memory (`docs/evaluation.md`).
     Beyond 50 000 different scores the intervals, and only they, merge neighbouring scores; a note then says
@@ -53,7 +53,7 @@ def evaluate(
         weights: A `.safetensors` file with its card, or `"default"` for the shipped detector.
         data: A folder made by `prepare`, or several, such as `[a, b]`: each is then one source, named after
             its folder, and the result also shows what one threshold for all of them does (`pooled`).
-        split: Which split of it: `"train"`, `"val"`, `"test"`, or `"all"`.
+        split: Which split of `data`: `"train"`, `"val"`, `"test"`, or `"all"`.
         predictor: Instead of `weights`: a Python file that defines `predict(path)`, which returns P(fake) of
             one crop file. The file is run, so name only one that you trust. Crops on which it raises an
             exception are left out and counted.

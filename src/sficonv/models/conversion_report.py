@@ -24,7 +24,7 @@ def conversion_of(
     """Show which layer of a network becomes which stage of SFIConv, and what stays vanilla and why.
 
     Args:
-        model: One of `sficonv models`, or any name of timm's `list_models()`; weights are random.
+        model: A name that `sficonv models` or timm's `list_models()` lists; weights are random.
         alpha: Share of the channels in the frequency branch; 0.5 by default, for an `sfic_*` model its own.
         beta: Resolution of the frequency branch relative to the spatial one; 1 by default, for an `sfic_*`
             model its own.

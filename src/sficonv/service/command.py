@@ -48,8 +48,8 @@ def serve(
     encrypts, set a token, and name the proxy's host in `allowed_hosts`.
 
     Args:
-        host: Address to listen on. Anything but this machine's own gives a warning; 0.0.0.0, all of them,
-            needs `allowed_hosts`.
+        host: Address to listen on. Any but this machine's own gives a warning; 0.0.0.0, all addresses, needs
+            `allowed_hosts`.
         port: Port to listen on; 0 for any free one.
         folder: Where jobs and uploads are kept, so that they survive a restart; no other user may read it,
             and one service uses it at a time. By default a folder of this user's in the system's temporary
@@ -61,16 +61,16 @@ def serve(
         token: Every request to `/api` must carry it as `Authorization: Bearer TOKEN`; at least 16
             characters. Default: the environment variable SFICONV_TOKEN, which other users of the machine
             cannot see, unlike an option.
-        keep_hours: Finished jobs are deleted with their files after this time. Uploads are deleted as soon
-            as they are judged.
+        keep_hours: Hours after which finished jobs are deleted with their files. Uploads are deleted once
+            judged.
         max_upload_mb: Largest upload, in megabytes.
         max_megapixels: Largest image or frame, in millions of pixels. A phone makes 12 to 50.
         max_duration: Longest video, in seconds.
         time_limit: Seconds after which the work on one file is stopped.
         memory_limit_gb: Gigabytes that the work on one file may take beside the loaded detector.
-        max_waiting: Jobs that may wait; more are refused with 429.
-        allowed_hosts: More names or addresses under which the service may be called, with commas between
-            them: `box.example,192.168.1.5`.
+        max_waiting: Most jobs that may wait; further ones are refused with 429.
+        allowed_hosts: Further names or addresses under which the service may be called, separated by commas:
+            `box.example,192.168.1.5`.
 
     Raises:
         SficonvError: If the packages of the `[serve]` extra are missing.

@@ -40,8 +40,8 @@ def reproduce(
 
     "complexity" counts parameters and FLOPs; nothing is trained. The others train every network of the table
     on prepared faces and test it, as in the paper unless the options say otherwise; each departure is stated
-    above the table. What is done is not done again, also for another table that needs the same training; a
-    run that was killed continues. What is missing is named for all cells before anything is trained.
+    above the table. A finished training is not run again, even for another table that needs it; a killed one
+    continues. What is missing is named before anything is trained.
 
     Args:
         table: "complexity", or "table2" to "table9".
@@ -51,7 +51,7 @@ def reproduce(
             column (c23), or of both (vgg13/c40). Default: all.
         out: Folder of all runs and tables.
         dry_run: Show what would be trained, on what, and for how long; train nothing.
-        skip_missing: Run what can be run although data is missing. Cells that were selected are run anyhow.
+        skip_missing: Run the cells whose data is there, instead of stopping. Choosing `cells` implies it.
 
     Returns:
         The table: the printed figures, ours, the difference and the interval; with `dry_run` the plan. The
