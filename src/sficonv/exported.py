@@ -143,9 +143,7 @@ class OnnxModel(ExportedModel):
         options.intra_op_num_threads = threads or 0
         try:
             self._session = onnxruntime.InferenceSession(_existing(path), options, providers=list(providers))
-        except (
-            Exception
-        ) as error:  # ONNX Runtime has a class per error code, all of them meaning the same here
+        except Exception as error:  # ONNX Runtime has a class per error code
             raise WeightsError(f"{path}: not a model that ONNX Runtime can load ({error})") from error
         super().__init__(path, self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
 

@@ -100,7 +100,7 @@ class FrequencyFilter(nn.Module):
 class CrossModalityFusion(nn.Module):
     """Each position of the spatial map reads the whole frequency map, and the result is added to it.
 
-    Written out, the weights of a 64 x 64 map take 64 MB per image and layer (80 x 80: 164 MB), and training
+    Written out, the weights of a 64 x 64 map take 67 MB per image and layer (80 x 80: 164 MB), and training
     keeps them. `scaled_dot_product_attention` never stores them where the device has a fused kernel.
 
     Args:
