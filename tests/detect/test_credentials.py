@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,9 @@ def test_they_stand_beside_the_verdict_and_change_nothing(detector, signed, tmp_
     assert detector(np.asarray(Image.open(signed)), crops=True).verdict == result.verdict
     write_report([result], tmp_path / "report.html", detector)
     assert "signed by Some &lt;camera&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_pipe_that_is_called_an_image_stops_nothing(detector, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    assert read_credentials(tmp_path / "a.jpg") is None
+    assert "not a file" in detector(tmp_path)[0].error

@@ -33,6 +33,8 @@ def read_credentials(path: Path) -> str | None:
     from c2pa import C2paError, Reader
 
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            return None
         with path.open("rb") as file:  # not by name: a stranger's suffix would choose the parser
             reader = Reader.try_create(file, context=_offline())
         if reader is None:
