@@ -1,7 +1,11 @@
 """Pictures that move are read as videos are: every one of them, at its time."""
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -74,3 +78,53 @@ def test_a_cut_animation_gives_what_there_is_and_says_so(tmp_path: Path, astrona
         for frame in iter_frames(tmp_path / "cut.png"):
             seen.append(frame.time)
     assert seen and seen[-1] < 1.5
+
+
+def animation(path: Path, astronaut: np.ndarray) -> Path:
+    """Four pictures, half a second each."""
+    pictures = [Image.fromarray(np.roll(astronaut, 40 * i, axis=1)) for i in range(4)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=500)
+    return path
+
+
+@pytest.mark.parametrize("piece", ["text", "profile", "checksum"])
+def test_metadata_never_cost_an_animated_png(tmp_path: Path, astronaut, piece: str) -> None:
+    path = animation(tmp_path / "a.png", astronaut)
+    data = path.read_bytes()
+    kind, content = {
+        "text": (b"zTXt", b"key\0\0" + zlib.compress(bytes(2_000_000))),
+        "profile": (b"iCCP", b"name\0\0" + zlib.compress(os.urandom(1_500_000))),
+        "checksum": (b"tEXt", b"key\0text"),
+    }[piece]
+    checksum = zlib.crc32(kind + content) ^ (piece == "checksum")
+    extra = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+    path.write_bytes(data[:33] + extra + data[33:])
+    assert len(list(iter_frames(path))) == 4
+    assert "metadata" in probe(path).notes[0]
+
+
+def test_a_cut_webp_animation_gives_what_there_is_and_says_so(tmp_path: Path, astronaut) -> None:
+    path = animation(tmp_path / "a.webp", astronaut)
+    path.write_bytes(path.read_bytes()[:-1000])
+    frames = iter_frames(path)
+    assert [next(frames).time for _ in range(3)] == [0, 0.5, 1]
+    with pytest.raises(MediaError, match=r"decoded 1\.5 s \(its end is missing\)"):
+        next(frames)
+
+
+def test_a_cut_gif_animation_says_so(tmp_path: Path, astronaut) -> None:
+    path = animation(tmp_path / "a.gif", astronaut)
+    assert len(list(iter_frames(path))) == 4
+    for kept in (0.6, 0.999):  # what is shown of the last picture may be nothing but its top
+        part = tmp_path / "part.gif"
+        part.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+        with pytest.raises(MediaError, match="damaged or truncated"):
+            list(iter_frames(part))
+
+
+def test_all_pictures_of_a_heic_file_are_judged(tmp_path: Path, astronaut) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    blank = Image.new("RGB", (64, 64), (90, 90, 90))
+    blank.save(tmp_path / "a.heic", save_all=True, append_images=[Image.fromarray(astronaut)])
+    assert [f.image.shape[:2] for f in iter_frames(tmp_path / "a.heic")] == [(64, 64), (512, 512)]

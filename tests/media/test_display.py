@@ -80,3 +80,25 @@ def test_pixels_are_shown_square(tmp_path: Path, ratio: str, size: tuple[int, in
 def test_high_dynamic_range_is_said(tmp_path: Path, transfer: int, name: str) -> None:
     path = video(tmp_path / "a.mp4", np.full((48, 64, 3), 90, np.uint8), color_trc=transfer)
     assert f"high dynamic range ({name})" in probe(path).notes[0]
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    image = np.full((48, 64, 4), (200, 30, 30, 255), np.uint8)
+    image[:, 32:, 3] = 0
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+        container.mux(stream.encode())
+    shown = next(iter_frames(tmp_path / "a.mov")).image
+    assert shown[5, 5].tolist() == [200, 30, 30] and shown[5, 60].tolist() == [255, 255, 255]
+
+
+def test_transparency_that_is_not_decoded_is_said(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.webm"), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 4), np.uint8), format="rgba")
+        container.mux(stream.encode(frame.reformat(format="yuva420p")))
+        container.mux(stream.encode())
+    assert "transparent" in probe(tmp_path / "a.webm").notes[0]

@@ -55,7 +55,7 @@ def test_formats_by_content_whatever_the_name(tmp_path: Path, format: str) -> No
         ("I;16", 32896, (128, 128, 128)),
         ("I;16", 65535, (255, 255, 255)),
         ("I;16", 2048, (128, 128, 128)),  # 12 bits, stored as they are
-        ("I;16", 200, (1, 1, 1)),
+        ("I;16", 200, (200, 200, 200)),  # 8 bits
     ],
 )
 def test_pixel_formats(tmp_path: Path, mode: str, colour: object, expected: tuple[int, ...]) -> None:

@@ -123,3 +123,38 @@ def test_every_video_is_opened_in_one_place() -> None:
         if "av.open(" in line and '"w"' not in line
     ]
     assert opening == ["sficonv/media/container.py"]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_a_third_recording_that_ffmpeg_does_not_reach_is_named(tmp_path: Path, suffix: str) -> None:
+    one = recording(tmp_path / f"a.{suffix}", [40] * 12).read_bytes()
+    (tmp_path / f"two.{suffix}").write_bytes(one * 2)
+    (tmp_path / f"three.{suffix}").write_bytes(one * 3)
+    assert "not judged" not in " ".join(probe(tmp_path / f"two.{suffix}").notes)
+    assert "further recording lies behind them" in probe(tmp_path / f"three.{suffix}").notes[1]
+
+
+def test_a_second_recording_behind_a_gap_is_seen(tmp_path: Path) -> None:
+    one = recording(tmp_path / "a.mkv", [40] * 12).read_bytes()
+    (tmp_path / "b.mkv").write_bytes(one + bytes(5000) + one)
+    assert len(list(iter_frames(tmp_path / "b.mkv"))) == 24
+
+
+def test_the_frames_of_joined_avi_files_are_counted(tmp_path: Path) -> None:
+    one = recording(tmp_path / "a.avi", [40] * 12).read_bytes()
+    (tmp_path / "a.avi").write_bytes(one * 3)
+    assert probe(tmp_path / "a.avi").frames == 36
+
+
+def test_a_single_frame_beside_a_film_is_its_preview(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        streams = [container.add_stream(codec, rate=10) for codec in ("mjpeg", "libx264")]
+        for stream, side, pixels in zip(streams, (128, 64), ("yuvj420p", "yuv420p"), strict=True):
+            stream.width, stream.height, stream.pix_fmt = side, side, pixels
+        for stream, frames in zip(streams, (1, 12), strict=True):
+            image = np.full((stream.height, stream.width, 3), 90, np.uint8)
+            for _ in range(frames):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+    info = probe(tmp_path / "a.mp4")
+    assert info.width == 64 and "not judged: 0 (128 x 128)" in info.notes[0]

@@ -149,3 +149,11 @@ def test_a_photo_of_several_pictures_is_one_and_a_film_of_them_is_a_film(tmp_pat
 def test_media_format(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a", "avif")
     assert media_format(tmp_path / "a") == "avif"
+
+
+def test_a_recording_of_a_broadcast_may_begin_in_the_middle_of_a_packet(
+    tmp_path: Path, counting_frames, write_video
+) -> None:
+    video = write_video(tmp_path / "a.ts", counting_frames(20))
+    video.write_bytes(video.read_bytes()[50:])
+    assert media_kind(video) == "video" and len(list(iter_frames(video))) == 20

@@ -182,3 +182,22 @@ def test_16_bits_take_less_than_a_gigabyte_and_a_half_at_63_megapixels(tmp_path:
 def test_high_dynamic_range_is_said(tmp_path: Path, astronaut: np.ndarray, transfer: int, name: str) -> None:
     path = with_chunk(tmp_path / "a.png", astronaut, chunk(b"cICP", bytes([9, transfer, 0, 1])))
     assert f"high dynamic range ({name})" in read_picture(path).notes[0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_damaged_exif_data_cost_no_picture(tmp_path: Path, astronaut: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(astronaut).save(path, exif=b"Exif\0\0no directory at all", quality=90)
+    picture = read_picture(path)
+    assert np.abs(picture.pixels.astype(int) - astronaut).mean() < 5 and not picture.notes
+
+
+def test_damaged_metadata_of_a_jpeg_cost_no_picture(tmp_path: Path, astronaut: np.ndarray) -> None:
+    Image.fromarray(astronaut).save(tmp_path / "a.jpg")
+    expected = read_image(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    broken = b"Photoshop 3.0\x008BIMxx"
+    segment = b"\xff\xed" + (len(broken) + 2).to_bytes(2, "big") + broken
+    (tmp_path / "a.jpg").write_bytes(data[:2] + segment + data[2:])
+    picture = read_picture(tmp_path / "a.jpg")
+    assert np.array_equal(picture.pixels, expected) and not picture.damage

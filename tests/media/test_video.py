@@ -243,3 +243,38 @@ def test_jumping_never_changes_a_frame(shared: Path) -> None:
     jumped = list(iter_frames(path, times=[9.0, 9.4]))
     assert len(jumped) == 2
     assert all((frame.image == whole[frame.index]).all() for frame in jumped)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_time_counts_from_the_first_frame_however_late(
+    tmp_path: Path, counting_frames, write_video, suffix: str
+) -> None:
+    """A piece cut out of a longer recording may keep its times."""
+    times = [100 + i / 10 for i in range(20)]
+    video = write_video(tmp_path / f"a.{suffix}", counting_frames(20), times=times)
+    info = probe(video)
+    assert info.duration == pytest.approx(2, abs=0.1)
+    sampled = list(iter_frames(video, times=sample_times(info, 4)))
+    assert [frame.time for frame in sampled] == pytest.approx([0.2, 0.7, 1.2, 1.7], abs=0.06)
+
+
+def test_a_video_shorter_than_any_step_shows_a_frame(tmp_path: Path, counting_frames, write_video) -> None:
+    video = tmp_path / "a.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=1_000_000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in counting_frames(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    assert len(list(iter_frames(video, every=0.5))) == 1
+
+
+def test_the_length_of_a_bare_stream_is_counted_and_not_guessed(tmp_path: Path, counting_frames) -> None:
+    video = tmp_path / "a.m1v"
+    with av.open(str(video), "w", format="mpeg1video") as container:
+        stream = container.add_stream("mpeg1video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in counting_frames(50):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    assert probe(video).duration == pytest.approx(2, abs=0.1)

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sficonv.datasets.layouts import read_source
 from sficonv.datasets.manifest import read_manifest
 from sficonv.errors import DataError, MediaError
-from sficonv.media.images import Picture
+from sficonv.media.pixels import Picture
 from sficonv.media.video import iter_frames
 from sficonv.preparation import workers as workers_module
 from sficonv.preparation.extract import read_part

@@ -73,7 +73,7 @@ def images_of(given: Any) -> list[np.ndarray]:
         (8, 10, 3)
     """
     if isinstance(given, Image.Image):
-        from sficonv.media.images import to_rgb
+        from sficonv.media.pixels import to_rgb
 
         return [to_rgb(given)]
     if hasattr(given, "detach"):  # a tensor, without importing torch to ask

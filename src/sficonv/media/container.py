@@ -22,7 +22,16 @@ _FORMATS = (
     "yuv4mpegpipe,nut,rm,gxf"
 )
 _SAFE = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-_SEARCHED = 65536  # bytes behind the last packet of a recording in which the next one may begin
+_BARE = {
+    "mpegvideo",
+    "m4v",
+    "h264",
+    "hevc",
+    "vvc",
+    "mjpeg",
+}  # frames without a container: lengths are guesses
+_MATROSKA = b"\x1aE\xdf\xa3"
+_SEARCHED = 2**20  # bytes behind the last packet of a recording in which the next one may begin
 
 
 def open_container(file: str | IO[bytes], form: str | None = None) -> InputContainer:
@@ -55,7 +64,8 @@ def open_video(
     Args:
         path: The file.
         number: Which of its video streams, counted from 0; default: the one flagged as default, of several
-            such (or none) the largest. Cover pictures of sound files do not count.
+            such (or none) the largest. Cover pictures of sound files do not count, and single frames only
+            where there is nothing else.
 
     Yields:
         The container, the stream, and a note where other streams are not looked at.
@@ -90,6 +100,7 @@ def open_video(
 
 def _chosen(streams: list[VideoStream]) -> VideoStream:
     known = [s for s in streams if s.codec_context is not None] or streams
+    known = [s for s in known if s.frames != 1] or known  # a single frame beside films is their preview
     flagged = [s for s in known if s.disposition & s.disposition.default] or known
     return max(flagged, key=lambda s: s.width * s.height if s.codec_context is not None else 0)
 
@@ -118,9 +129,24 @@ def tick(stream: VideoStream) -> float:
     return float(stream.time_base or 1)
 
 
-def stream_duration(stream: VideoStream) -> float:
-    """Seconds, or 0 where the container does not say it for this stream."""
-    return stream.duration * tick(stream) if stream.duration else 0.0
+def format_names(container: InputContainer) -> set[str]:
+    """What FFmpeg calls the format of a file."""
+    return set(container.format.name.split(","))
+
+
+def stream_duration(container: InputContainer, stream: VideoStream) -> float:
+    """Seconds that the file itself says of this stream, 0 where it does not."""
+    guessed = format_names(container) & _BARE
+    return stream.duration * tick(stream) if stream.duration and not guessed else 0.0
+
+
+def container_duration(container: InputContainer, stream: VideoStream) -> float:
+    """Seconds that the file itself says of all of it, from where this stream begins; 0 where it does not."""
+    names = format_names(container)
+    if not container.duration or names & _BARE:
+        return 0.0
+    late = (stream.start_time or 0) * tick(stream) if "matroska" in names else 0.0  # counts from time 0
+    return max(0.0, container.duration / 1e6 - late)
 
 
 def second_recording(path: Path, end: int) -> int:
@@ -130,7 +156,7 @@ def second_recording(path: Path, end: int) -> int:
 
     Args:
         path: An MP4, Matroska, AVI, FLV or ASF file.
-        end: Where the last packet of the first recording ends, for the latter two.
+        end: Where the last packet that was read ends, 0 where that is not known.
     """
     with path.open("rb") as file:
         header = file.read(16)
@@ -138,14 +164,18 @@ def second_recording(path: Path, end: int) -> int:
             return _second_mp4(file, path.stat().st_size)
         if header[:4] == b"RIFF":
             return _second_avi(file, path.stat().st_size)
-        if header.startswith(b"\x1aE\xdf\xa3"):
-            return _second_matroska(file, path.stat().st_size)
         magic = header if header.startswith(b"\x30\x26\xb2\x75") else header[:4]
-        if end <= 0 or magic not in (header, b"FLV\x01"):
+        if magic not in (header, b"FLV\x01", _MATROSKA):
             return 0
-        file.seek(end)
-        at = file.read(_SEARCHED).find(magic)
-        return end + at if at >= 0 else 0
+        if magic == _MATROSKA:
+            end = end or _end_of_matroska(file)
+        return _found(file, magic, end) if end else 0
+
+
+def _found(file: IO[bytes], magic: bytes, start: int) -> int:
+    file.seek(start)
+    at = file.read(_SEARCHED).find(magic)
+    return start + at if at >= 0 else 0
 
 
 def _second_mp4(file: IO[bytes], size: int) -> int:
@@ -176,17 +206,17 @@ def _second_avi(file: IO[bytes], size: int) -> int:
     return 0
 
 
-def _second_matroska(file: IO[bytes], size: int) -> int:
+def _end_of_matroska(file: IO[bytes]) -> int:
+    """Where the first recording ends by what its header says; 0 for one that was recorded live."""
     at = 0
-    for identifier in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):
+    for identifier in (_MATROSKA, b"\x18S\x80g"):
         file.seek(at)
         head = file.read(12)
         if not head.startswith(identifier) or len(head) < 12 or not head[4]:
             return 0
         width = 9 - head[4].bit_length()
         length = int.from_bytes(head[4 : 4 + width], "big") & ((1 << 7 * width) - 1)
-        if length == (1 << 7 * width) - 1:  # recorded live: it ends where the file does
+        if length == (1 << 7 * width) - 1:  # it ends where the file does
             return 0
         at += 4 + width + length
-    file.seek(at)
-    return at if at + 4 < size and file.read(4) == b"\x1aE\xdf\xa3" else 0
+    return at

@@ -6,8 +6,10 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from sficonv.media.container import MAX_PIXELS
+from sficonv.media.pixels import to_rgb
 from sficonv.media.resize import resize
 
 if TYPE_CHECKING:
@@ -19,9 +21,8 @@ _MOST_STRETCHED = 4.0
 
 
 def as_displayed(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
-    """The picture that a player shows: uint8 `(H, W, 3)`, RGB."""
-    image: np.ndarray = frame.to_ndarray(format="rgb24")
-    image = resize(image, _square(frame, stream))
+    """The picture that a player shows: uint8 `(H, W, 3)`, RGB; what is transparent lies on white."""
+    image = resize(_opaque(frame), _square(frame, stream))
     transposed, mirrored, upside_down = _orientation(frame)
     if transposed:
         image = image.swapaxes(0, 1)
@@ -30,6 +31,12 @@ def as_displayed(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
     if mirrored:
         image = image[:, ::-1]
     return np.ascontiguousarray(image)
+
+
+def _opaque(frame: VideoFrame) -> np.ndarray:
+    if not any(part.is_alpha for part in frame.format.components):
+        return frame.to_ndarray(format="rgb24")
+    return to_rgb(Image.fromarray(frame.to_ndarray(format="rgba")))
 
 
 def displayed_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,9 +12,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sficonv.errors import MediaError
-from sficonv.media import png
+from sficonv.media import jpeg, png
+from sficonv.media.heif import teach_pillow
 from sficonv.media.kinds import is_mjpeg, media_format
-from sficonv.media.tiff import ORIENTATION, first_directory, raw_error, upright_bytes
+from sficonv.media.pixels import Picture, check_size, deep_picture, orientation_of, to_rgb
+from sficonv.media.tiff import pages, raw_error
+from sficonv.media.tiff_pages import read_pages
 
 # Only formats whose decoders run no foreign program (Pillow hands EPS to Ghostscript).
 _FORMATS = {
@@ -30,26 +32,9 @@ _FORMATS = {
     "ppm": "PPM",
     "heic": "HEIF",
 }
-_STRIP = 256  # rows brought from 16 to 8 bits at a time
 _HEAD = 65536
 _WHOLE = 0.999
 MAX_PIXELS = 64_000_000
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image, and what a reader should know about it.
-
-    Attributes:
-        pixels: uint8 `(H, W, 3)`, RGB, upright.
-        notes: In plain words, what was left out or may mislead: metadata that was not read, missing rows,
-            high dynamic range.
-        damage: What is wrong with the file, "" for a sound one. The pixels are those that could be decoded.
-    """
-
-    pixels: np.ndarray
-    notes: tuple[str, ...] = ()
-    damage: str = ""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -145,66 +130,23 @@ def write_png(file: Path, image: np.ndarray) -> str:
     return hashlib.sha256(data.tobytes()).hexdigest()
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """The pixels of a Pillow image: uint8 `(H, W, 3)`, upright, on white."""
-    image.load()  # may find the orientation, or apply it
-    orientation = image.getexif().get(ORIENTATION, 1)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _upright(_to_8_bits(np.asarray(image)[..., None])[0], orientation)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return _upright(np.array(image.convert("RGB")), orientation)
-
-
-def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Refuse what is too large to be decoded.
-
-    Raises:
-        MediaError: More pixels than allowed.
-    """
-    if width * height > max_pixels:
-        raise MediaError(
-            f"{path}: {width} x {height} pixels is more than the limit of {max_pixels:,}; make it "
-            "smaller, or raise max_pixels (scan --max-pixels, serve --max-megapixels)"
-        )
-
-
 def _decode(path: Path, name: str, max_pixels: int) -> Picture:
     if name == "heic":
-        _register_heif(path)
+        teach_pillow(path)
     if name == "png":
         data, notes = png.only_pixels(path)
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             check_size(path, *image.size, max_pixels)
             if data[24] == 16:
                 pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-                orientation = image.getexif().get(ORIENTATION, 1)
                 del data
-                return _deep(pixels, orientation, notes)
+                return deep_picture(pixels, orientation_of(image), notes)
             return Picture(to_rgb(image), tuple(notes))
-    if name == "tiff" and (tags := first_directory(path)) and _is_deep(tags):
-        check_size(path, tags.get(256, [0])[0], tags.get(257, [0])[0], max_pixels)
-        orientation = tags.get(ORIENTATION, [1])[0]
-        encoded = np.frombuffer(upright_bytes(path) if orientation > 1 else path.read_bytes(), np.uint8)
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-        if pixels is not None and pixels.dtype != np.uint8:
-            return _deep(pixels, orientation, [])
+    if name == "tiff" and (first := pages(path)[:1]):
+        return next(read_pages(path, first, max_pixels))
     with Image.open(path, formats=(_FORMATS[name],)) as image:
         check_size(path, *image.size, max_pixels)
         return Picture(to_rgb(image), tuple(_notes_of(path, name)))
-
-
-def _register_heif(path: Path) -> None:
-    """HEIC is read through Pillow, by libheif."""
-    try:
-        from pi_heif import register_heif_opener
-    except ImportError as error:
-        raise MediaError(
-            f"{path}: HEIC images need the package pi-heif (pip install pi-heif); or save the image as JPEG"
-        ) from error
-    register_heif_opener()
 
 
 def _notes_of(path: Path, name: str) -> list[str]:
@@ -217,54 +159,6 @@ def _notes_of(path: Path, name: str) -> list[str]:
     if name in ("jpeg", "heic") and (b"MotionPhoto" in head or b"MicroVideo" in head):
         notes.append("a motion photo: the short video that the file holds as well was not judged")
     return notes
-
-
-def _is_deep(tags: dict[int, list[int]]) -> bool:
-    return max(tags.get(258, [1])) > 8 or 3 in tags.get(339, [1])  # bits, kind of number (3: float)
-
-
-def _deep(pixels: np.ndarray | None, orientation: int, notes: list[str]) -> Picture:
-    """What OpenCV decoded with more than 8 bits: it keeps all of them, where Pillow drops the low ones."""
-    if pixels is None:
-        raise ValueError("its pixels cannot be decoded")
-    values, more = _to_8_bits(pixels.reshape(*pixels.shape[:2], -1), bgr=True)
-    return Picture(_upright(values, orientation), (*notes, *more))
-
-
-def _to_8_bits(values: np.ndarray, *, bgr: bool = False) -> tuple[np.ndarray, list[str]]:
-    """Numbers `(H, W, C)` of any range as RGB: grey or colour, with or without alpha, never cut off at 255.
-
-    The sensors of cameras and microscopes give 10, 12 or 14 bits, which many programs store in 16 as they
-    are; float pixels reach up to 1, 255 or 65535.
-    """
-    low, high = float(values.min()), float(values.max())
-    if not 0 <= low <= high <= 65535:
-        raise ValueError(f"pixels from {low:g} to {high:g}; save the image with 8 or 16 bits")
-    notes = []
-    if values.dtype.kind == "f":
-        full = next(limit for limit in (1, 255, 65535) if high <= limit)
-    else:
-        bits = next(bits for bits in (10, 12, 14, 16) if high < 2**bits) if high >= 256 else 16
-        full = 2**bits - 1
-        if bits < 16:
-            notes.append(f"its pixels use {bits} of 16 bits: brightened to show them")
-    height, width, channels = values.shape
-    out = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, _STRIP):
-        strip = values[top : top + _STRIP].astype(np.float32) * np.float32(255 / full)
-        colour = strip[..., :1] if channels < 3 else strip[..., :3]
-        if channels in (2, 4):
-            alpha = strip[..., -1:] / 255
-            colour = colour * alpha + 255 * (1 - alpha)
-        out[top : top + _STRIP] = np.rint(colour[..., ::-1] if bgr else colour)
-    return out, notes
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """The picture as its EXIF orientation says that it is to be shown."""
-    turns = {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(orientation, 0)
-    turned = np.rot90(pixels, turns) if turns else pixels
-    return np.ascontiguousarray(turned[:, ::-1] if orientation in (2, 4, 5, 7) else turned)
 
 
 def _rescued(path: Path, name: str, max_pixels: int) -> Picture | None:
@@ -281,7 +175,7 @@ def _rescued(path: Path, name: str, max_pixels: int) -> Picture | None:
 
 def _cut_jpeg(path: Path, max_pixels: int) -> Picture | None:
     """With an end put behind it, a cut JPEG file is decoded; what is missing comes out in one colour."""
-    with Image.open(io.BytesIO(path.read_bytes() + b"\xff\xd9"), formats=("JPEG",)) as image:
+    with Image.open(io.BytesIO(jpeg.mended(path.read_bytes())), formats=("JPEG",)) as image:
         check_size(path, *image.size, max_pixels)
         image.load()
         stored = np.asarray(image.convert("RGB"))

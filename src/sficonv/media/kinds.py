@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from sficonv.errors import MediaError
-from sficonv.media.png import animation_frames
-from sficonv.media.tiff import raw_format
+from sficonv.media import png, tiff, webp
+from sficonv.media.heif import teach_pillow
 
 _IMAGE_NAMES = (
     "jpg jpeg jpe jfif jpg_large png apng webp bmp dib tif tiff avif avifs heic heif heics hif jp2 j2k jpf "
@@ -60,6 +61,12 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"styp", "mp4"),
 )
 _IMAGES = frozenset(("jpeg", "png", "gif", "bmp", "tiff", "jpeg2000", "webp", "avif", "heic", "ppm", "raw"))
+# How many pictures there are in a file that may be an animation.
+_COUNTED: dict[str, Callable[[Path], int]] = {
+    "png": png.animation_frames,
+    "webp": webp.animation_frames,
+    "tiff": lambda path: len(tiff.pages(path)),
+}
 _TEXT_FORMATS = ("yuv4mpegpipe", "ppm")  # begin with letters, as a text does
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"heif", b"mif1", b"mif2", b"avci")
 _HEIC_SEQUENCES = (b"hevc", b"hevx", b"msf1")
@@ -69,9 +76,9 @@ _HEADER_SIZE = 1024
 def media_kind(path: str | Path) -> Literal["image", "video"]:
     """Say whether a file is an image or a video, from its content and never from its name.
 
-    Pictures that move count as videos: animated GIF, WebP, PNG and AVIF, TIFF files of several pages, and
-    JPEG pictures one after the other. A container without a video stream (sound only) still says "video"
-    here; decoding it raises.
+    Pictures that move count as videos: animated GIF, WebP, PNG and AVIF, TIFF and HEIC files of several
+    pictures, and JPEG pictures one after the other. A container without a video stream (sound only) still
+    says "video" here; decoding it raises.
 
     Args:
         path: Any file.
@@ -105,7 +112,7 @@ def media_format(path: Path) -> str:
         raise MediaError(f"{path}: the file begins with zeros only (an interrupted download?)")
     if _is_text(header):
         raise MediaError(f"{path}: the file is text, neither an image nor a video")
-    if raw_format(path, header):
+    if tiff.raw_format(path, header):
         return "raw"
     if not name:
         raise MediaError(f"{path}: neither an image nor a video (unknown content {header[:8].hex(' ')} ...)")
@@ -114,27 +121,17 @@ def media_format(path: Path) -> str:
 
 def is_animation(path: Path, name: str) -> bool:
     """Whether an image file of this format holds several pictures, to be shown one after the other."""
-    if name == "png":
-        return animation_frames(path) > 1
-    if name not in ("gif", "webp", "avif", "tiff"):
-        return False
     try:
-        with Image.open(path, formats=(name.upper(),)) as image:
-            if name == "tiff":
-                return len(full_pages(image)) > 1
-            return getattr(image, "n_frames", 1) > 1
+        if name in _COUNTED:
+            return _COUNTED[name](path) > 1
+        if name in ("gif", "avif", "heic"):
+            if name == "heic":
+                teach_pillow(path)
+            with Image.open(path, formats=("HEIF" if name == "heic" else name.upper(),)) as image:
+                return getattr(image, "n_frames", 1) > 1
     except Exception:  # damaged: reading it will say so
-        return False
-
-
-def full_pages(image: Image.Image) -> list[int]:
-    """The pages of a TIFF file that are pictures of their own, not reduced copies or masks of another."""
-    pages = []
-    for page in range(getattr(image, "n_frames", 1)):
-        image.seek(page)
-        if not image.tag_v2.get(254, 0) & 5:  # type: ignore[attr-defined]  # NewSubfileType
-            pages.append(page)
-    return pages or [0]
+        pass
+    return False
 
 
 def is_mjpeg(path: Path, name: str) -> bool:
@@ -186,8 +183,11 @@ def _sniff(header: bytes) -> str:
     for at, magic, name in _MAGIC:
         if header.startswith(magic, at) and (at != 8 or header.startswith(b"RIFF")):
             return name
-    # MPEG transport stream: a sync byte in every packet, also as cameras write it.
+    # MPEG transport stream: a sync byte in every packet, also as cameras write it; a recording of a broadcast
+    # may begin in the middle of one.
     if header[0:377:188] == b"GGG" or header[4:389:192] == b"GGG":
+        return "mpegts"
+    if any(header[at : at + 753 : 188] == b"GGGGG" for at in range(188)):
         return "mpegts"
     return _elementary(header)
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sficonv.errors import MediaError
-from sficonv.media.container import frame_rate, second_recording, stream_duration, tick
+from sficonv.media import gif
+from sficonv.media.container import (
+    container_duration,
+    format_names,
+    frame_rate,
+    second_recording,
+    stream_duration,
+    tick,
+)
 from sficonv.media.display import as_displayed, displayed_size, quarter_turns
 from sficonv.media.png import hdr_notes
 from sficonv.media.timeline import Clock, Survey, may_leap, survey
@@ -43,6 +51,7 @@ class Reader:
         self._container, self._stream, self._number = container, stream, number
         self._start = stream.start_time or 0
         self._tick = tick(stream)
+        self._said = stream_duration(container, stream)
         self._whole = self._survey()
         joined = self._whole is not None and self._whole.restarts > 0
         self._clock = Clock(self._tick, 1 / self.fps, leaps=may_leap(container)) if joined else None
@@ -62,8 +71,8 @@ class Reader:
 
     def _survey(self) -> Survey | None:
         """Read the whole file where nothing else shows how long it is, and whether its time starts again."""
-        names = set(self._container.format.name.split(","))
-        unknown = not stream_duration(self._stream) and not self._container.duration
+        names = format_names(self._container)
+        unknown = not self._said and not container_duration(self._container, self._stream)
         joined = bool(names & {"matroska", "avi"}) and second_recording(self.path, 0) > 0
         seams = joined or may_leap(self._container) or bool(names & _RESTARTING)
         if not (unknown or seams or names & _UNSURE):
@@ -214,15 +223,14 @@ class Reader:
         """Seconds that the video should have; 0 where nothing says it."""
         if self._whole is not None and self._whole.restarts:
             return self._whole.duration
-        duration = stream_duration(self._stream)
-        if not duration and len(self._container.streams) == 1:
-            duration = (self._container.duration or 0) / 1e6
-        return duration
+        if not self._said and len(self._container.streams) == 1:
+            return container_duration(self._container, self._stream)
+        return self._said
 
     @property
     def duration(self) -> float:
         """Seconds, as well as can be known."""
-        said = stream_duration(self._stream) or (self._container.duration or 0) / 1e6
+        said = self._said or container_duration(self._container, self._stream)
         # At a variable rate the length may have been counted in the order of decoding, in which the last
         # frame shown is not the last one.
         if self._whole is None and self._is_uneven:
@@ -234,7 +242,9 @@ class Reader:
     @property
     def count(self) -> int:
         """Number of frames; an estimate where the container does not say it."""
-        if self._whole is not None and self._whole.restarts:
+        if self._whole is not None and (
+            self._whole.restarts or self._whole.packets > self._stream.frames > 0
+        ):
             return self._whole.packets
         return self._stream.frames or max(1, round(self.duration * self.fps))
 
@@ -261,10 +271,14 @@ class Reader:
         if self._whole is not None and self._whole.restarts:
             parts = self._whole.restarts + 1
             notes.append(f"{parts} recordings joined: times are counted on from one to the next")
-        elif set(self._container.format.name.split(",")) & _DEAF and second_recording(
+            if second_recording(self.path, self._whole.end):
+                notes.append("a further recording lies behind them, where the reading stops: not judged")
+        elif format_names(self._container) & _DEAF and second_recording(
             self.path, self._whole.end if self._whole else 0
         ):
             notes.append("a second recording lies behind the end of this one, unseen by players: not judged")
+        if self._stream.metadata.get("alpha_mode") == "1":
+            notes.append("parts of it may be transparent, which was not looked at")
         return notes
 
     @property
@@ -274,10 +288,11 @@ class Reader:
 
     def raise_if_damaged(self) -> None:
         """Say how far the decoding got if that is not as far as it should have."""
-        if not self._errors and (self.enough or not self.ends_early):
+        cut = self._container.format.name == "gif" and not gif.is_whole(self.path)
+        if not cut and not self._errors and (self.enough or not self.ends_early):
             return
         message = f"{self.path}: damaged or truncated: decoded {self.reached:.1f} s"
-        message += f" of {self.expected:.1f} s" if self.expected else ""
+        message += f" of {self.expected:.1f} s" if self.expected > self.reached else ""
         pieces = "1 damaged piece" if self._errors == 1 else f"{self._errors} damaged pieces"
         raise MediaError(message + (f", {pieces} left out" if self._errors else ""))
 

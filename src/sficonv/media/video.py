@@ -90,7 +90,7 @@ def _reader(path: Path, stream: int | None, threads: int = 0) -> Iterator[tuple[
     """What reads the frames of a file, and what is to be said about the choice of its stream."""
     name = media_format(path)
     if name != "gif" and is_animation(path, name):
-        yield AnimationReader(path), ()
+        yield AnimationReader(path, name), ()
         return
     with open_video(path, stream) as (container, chosen, notes):
         chosen.codec_context.thread_count = threads
@@ -220,7 +220,7 @@ def _on_display(reader: Any, wanted: Iterator[float], *, beyond_end: bool) -> It
             if following is None:
                 break
             current = current or following
-        past_end = following is None and target >= reader.reached - SAME_TIME
+        past_end = following is None and target >= max(reader.reached, 2 * SAME_TIME) - SAME_TIME
         if past_end and (reader.ends_early or not beyond_end):
             return
         if current is not None and reader.time_of(current) > given:
