@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sficonv.datasets.source import SourceItem
 from sficonv.preparation.extract import Part, prepare_item
@@ -170,6 +171,13 @@ def test_tracks_tell_people_apart(run: Prepare, couple: Path) -> None:
         ("large", 0),
         ("small", 1),
     }
+
+
+def test_one_person_across_a_change_of_frame_size_is_one(run: Prepare, tmp_path: Path, astronaut) -> None:
+    pages = [Image.fromarray(cv2.resize(astronaut, (side, side))) for side in (300, 300, 700, 700)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    part = run(tmp_path / "a.tif", faces="main")
+    assert [crop["track"] for crop in part.crops] == [0] * 4
 
 
 def test_largest_changes_the_person_and_main_does_not(run: Prepare, couple: Path) -> None:

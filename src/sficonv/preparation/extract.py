@@ -165,7 +165,8 @@ def _take(frame: Frame, name: str, out: Path, options: CropOptions, seen: _Seen)
     if seen.tracker is not None:
         faces = [face for face, _, _ in found]
         looks = [look(crop) for _, crop, _ in found]
-        tracks = seen.tracker.update(frame.time, [f.box for f in faces], [f.landmarks for f in faces], looks)
+        boxes, points = [f.box for f in faces], [f.landmarks for f in faces]
+        tracks = seen.tracker.update(frame.time, boxes, points, looks, frame_size=seen.size)
     for number, ((face, crop, landmarks), track) in enumerate(zip(found, tracks, strict=True)):
         path = f"{name}_{number}.png"
         seen.crops.append(
