@@ -137,7 +137,9 @@ def test_a_third_recording_that_ffmpeg_does_not_reach_is_named(tmp_path: Path, s
 def test_a_second_recording_behind_a_gap_is_seen(tmp_path: Path) -> None:
     one = recording(tmp_path / "a.mkv", [40] * 12).read_bytes()
     (tmp_path / "b.mkv").write_bytes(one + bytes(5000) + one)
-    assert len(list(iter_frames(tmp_path / "b.mkv"))) == 24
+    frames = list(iter_frames(tmp_path / "b.mkv"))
+    assert len(frames) == 24 and frames[-1].time == pytest.approx(23 / 25, abs=0.05)
+    assert probe(tmp_path / "b.mkv").duration == pytest.approx(24 / 25, abs=0.05)
 
 
 def test_the_frames_of_joined_avi_files_are_counted(tmp_path: Path) -> None:
