@@ -1,22 +1,24 @@
 """Operations of one layer with its normalisation and activation: Stage 2 beside a vanilla convolution.
 
-    python benchmarks/operation_counts.py --out benchmarks/measured/operation_counts.jsonl
+    python benchmarks/operation_counts.py
 
 On a GPU a small network waits for its operations to be started, so their number is its time. Counted by
 `torch.profiler` on the CPU, for 64 channels in and out: all `aten::` events, of which PyTorch starts several
 inside each other, and those that compute or copy (the others make views or reserve memory). Three ways to
 run: as `fold` leaves it (what `Detector` runs), evaluation as trained, and the forward pass of training. The
-vanilla layer is a convolution, a batch normalisation and a ReLU in each of them, never folded.
+vanilla layer is a convolution, a batch normalisation and a ReLU in each of them, never folded. Writes
+the table in docs/performance.md; the counts of an earlier version stay in `measured/operation_counts.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -25,7 +27,11 @@ from sficonv.conversion.fold import stored_in_parts
 from sficonv.nn import SFIBatchNorm2d, SFIConv2d, SpaceFreq, frequency_size
 
 Run = Literal["folded", "evaluation", "training"]
-RUNS: tuple[Run, ...] = ("folded", "evaluation", "training")
+RUNS: dict[Run, str] = {
+    "folded": "folded", "evaluation": "evaluation as trained", "training": "training, forward",
+}  # fmt: skip
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+MARKS = "<!-- operations: written by benchmarks/operation_counts.py -->", "<!-- end of operations -->"
 POINTS = ((0.5, 0.5), (0.75, 0.25), (0.5, 0.75))  # alpha, beta
 CHANNELS, BATCH, SIDE = 64, 16, 16
 _COMPUTE = {
@@ -110,16 +116,35 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
+def table_of(found: pd.DataFrame) -> list[str]:
+    """All events / those that compute or copy, of an earlier version and of this one."""
+    lines = ["| layer | beta | vanilla | earlier | now | now / vanilla |", "|---|---|---|---|---|---|"]
+    cells = found["all"].astype(str) + " / " + found["compute"].astype(str)
+    found = found.assign(cell=cells).set_index(["code", "kernel", "run", "beta"])["cell"]
+    for kernel, (run, told) in product((1, 3), RUNS.items()):
+        vanilla = found["now", kernel, run, 0.0]
+        for beta in sorted((beta for _, beta in POINTS), reverse=True):
+            before, now = (found[code, kernel, run, beta] for code in ("before", "now"))
+            ratios = [
+                f"{int(a) / int(b):.2f}" for a, b in zip(now.split(" / "), vanilla.split(" / "), strict=True)
+            ]
+            row = [f"{kernel} x {kernel}, {told}", f"{beta:g}", vanilla, before, now, " / ".join(ratios)]
+            lines.append(f"| {' | '.join(row)} |")
+    return lines
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    from document import MEASURED, keep_rows, write_between  # beside this script; its counts are also tested
+
+    argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/measured/operation_counts.jsonl"))
-    args = parser.parse_args()
-    lines = [json.dumps({**row, "torch": torch.__version__}) for row in rows()]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    ).parse_args()
+    kept = pd.read_csv(MEASURED / "operation_counts.csv")
+    earlier, now = kept[kept["code"] == "before"], pd.DataFrame(rows()).fillna(0.0)
+    found = pd.concat([earlier, now.assign(code="now", torch=torch.__version__)])
+    keep_rows("operation_counts", found)
+    write_between(PAGE, MARKS, table_of(found))
+    print("\n".join(table_of(found)))
 
 
 if __name__ == "__main__":
