@@ -1,10 +1,13 @@
 """Files are whole or not there, on a disk that is really full (a tiny file system)."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from sficonv import files
 from sficonv.errors import WeightsError
 from sficonv.files import atomic_file, naming
 from sficonv.models import create_model, save_weights
@@ -61,3 +64,40 @@ def test_an_error_that_names_no_file_is_given_its_name() -> None:
     with pytest.raises(OSError, match="No space left on device: 'report.html'"), naming(Path("report.html")):
         os.write(full, b"page")
     os.close(full)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sficonv.files import atomic_file, folder_beside
+with {kind}(Path(sys.argv[1])) as new:
+    (new / "half" if new.is_dir() else new).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks that end with their process")
+@pytest.mark.parametrize("kind", ["atomic_file", "folder_beside"])
+def test_what_a_killed_process_left_goes_with_the_next_try(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "report.html"
+    subprocess.run([sys.executable, "-c", KILLED.format(kind=kind), str(file)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1  # it was killed in the middle
+    with getattr(files, kind)(file):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == (["report.html"] if kind == "atomic_file" else [])
+
+
+def test_two_that_write_the_same_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    with atomic_file(file) as first, atomic_file(file) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert file.read_text() == "first"  # it ended last
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_error_of_the_temporary_file_names_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "report.html"
+    with pytest.raises(FileNotFoundError) as caught, atomic_file(missing):
+        pass
+    assert caught.value.filename == str(missing)

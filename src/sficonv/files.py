@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -15,7 +16,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary file that takes the place of `path` when the block ends without an error.
 
     It lies beside `path`, on the same file system, and its content is on the disk before the name is: after a
-    kill, a full disk or a power cut `path` is the old file or the new one, never a part of either.
+    kill, a full disk or a power cut `path` is the old file or the new one, never a part of either. What a
+    killed process left beside it goes when `path` is written again.
 
     Args:
         path: The file to write or to replace; its folder exists.
@@ -28,18 +30,73 @@ def atomic_file(path: Path) -> Iterator[Path]:
         ...     print((Path(folder) / "notes.txt").read_text())
         whole
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.touch(exist_ok=False)
-    rights = temporary.stat().st_mode & 0o777  # that any new file of this process gets
+    with _beside(path, lambda new: new.touch(exist_ok=False)) as temporary, naming(path):
+        rights = temporary.stat().st_mode & 0o777  # that any new file of this process gets
+        yield temporary
+        temporary.chmod(rights)  # safetensors puts a new file in its place, for the owner alone
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Give a temporary folder on the file system of `path`, for what is made of several files.
+
+    It goes at the end of the block; that of a killed process goes when another is asked for.
+
+    Args:
+        path: Where the outcome will be; its folder exists.
+    """
+    with _beside(path, Path.mkdir) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Make something beside `path` for the time of the block, locked as long as its process lives."""
+    temporary = path.with_name(f".{path.name}.new")
+    lock = _lock(temporary)
+    if lock is not None:  # a killed process left it
+        _remove(temporary)
+        os.close(lock)
+    if temporary.exists():  # another process is writing the same
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with naming(path):
-            yield temporary
-            temporary.chmod(rights)  # safetensors puts a new file in its place, for the owner alone
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
+        make(temporary)
+    except OSError as error:  # about a file that nobody has heard of
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    lock = _lock(temporary)
+    try:
+        yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a file or a folder; `None` where it is locked or missing, or the system has no such locks."""
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
 
 
 @contextmanager

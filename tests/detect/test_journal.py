@@ -93,7 +93,7 @@ def test_a_finished_scan_is_made_anew(detector, folder, tmp_path, striped):
     assert results[0].p_fake == pytest.approx(200 / 255, abs=1e-3)
 
 
-@pytest.mark.parametrize("changed", ["option", "file", "detector", "cut"])
+@pytest.mark.parametrize("changed", ["option", "file", "detector", "cut", "zeros", "other"])
 def test_what_would_be_judged_otherwise_now_is_judged_again(
     detector, folder, tmp_path, stop_at, striped, changed
 ):
@@ -112,7 +112,9 @@ def test_what_would_be_judged_otherwise_now_is_judged_again(
         detector.weights = folder / "0.png"
     else:
         part = tmp_path / "a.csv.part"
-        part.write_bytes(part.read_bytes()[:-5])
+        header, *lines = part.read_bytes().splitlines(keepends=True)
+        damaged = {"cut": lines[2][:-5], "zeros": bytes(len(lines[2])) + b"\n", "other": b"\xff[]\n[]\n"}
+        part.write_bytes(b"".join([header, *lines[:2], damaged[changed]]))
         left = 4
     before = len(detector.torch.model.batches)
     results = scan(folder, detector=detector, crops=True, csv=tmp_path / "a.csv", **options)
@@ -228,6 +230,10 @@ def test_a_command_killed_at_a_random_moment_goes_on_where_it_stopped(
         time.sleep(0.05)
     assert not alive(process.pid)
     assert "Traceback" not in err
+    if blow != signal.SIGKILL:
+        assert process.returncode == 128 + blow
+        assert "the same command goes on from there" in err
+        assert {path.name for path in tmp_path.glob("*scan.csv*")} == {"scan.csv", "scan.csv.part"}
     assert table.read_text().count("\n") <= part.read_text().count("\n") < 301
     results = scan(crops, detector=weights, crops=True, csv=table)
     kept = pd.read_csv(table)

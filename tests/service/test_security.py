@@ -91,6 +91,9 @@ def test_without_a_token_everything_is_open():
         ({"Origin": "http://detector.example"}, 403),  # another port is another site
         ({"Origin": f"http://{HERE}.evil.example"}, 403),
         ({"Origin": "null"}, 403),  # a file, or a sandbox
+        ({"Origin": "http://["}, 403),  # what no address is
+        ({"Origin": "http://[abc]:1"}, 403),
+        ({"Origin": f"//{HERE}"}, 403),
         ({"Origin": f"http://{HERE}", "Sec-Fetch-Site": "same-origin"}, 200),
         ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
         ({"Sec-Fetch-Site": "none"}, 200),

@@ -281,6 +281,17 @@ def test_a_damaged_form_is_refused_with_the_reason(service, body):
     assert not list((service.folder / "uploads").iterdir())
 
 
+def test_parts_that_share_a_name_are_counted_too(service):
+    part = b'--limit\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+    answer = httpx.post(
+        f"{service.url}/api/scan",
+        content=50 * part + b"--limit--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=limit"},
+    )
+    assert answer.status_code == 422
+    assert "more than 8 fields" in answer.json()["detail"]
+
+
 def test_a_photograph_of_a_phone_with_48_megapixels_is_not_refused(service):
     photo = io.BytesIO()
     Image.new("L", (8000, 6000), 128).save(photo, "png")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from sficonv.service.command import _names
 from sficonv.service.settings import Settings
 
 
@@ -45,3 +46,18 @@ def test_a_service_on_all_addresses_must_be_told_its_names(host):
 def test_settings_that_make_no_sense(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         Settings(Path("x"), **option)
+
+
+def test_addresses_of_ipv6_stand_in_brackets_as_in_the_header():
+    assert "[fd00::5]" in Settings(Path("x"), host="fd00::5").hosts
+    assert {"[fd00::6]", "[::7]"} < {*Settings(Path("x"), allowed_hosts=("fd00::6", "[::7]")).hosts}
+
+
+@pytest.mark.parametrize("name", ["http://box.example", "box.example:8000", "192.168.1.5:80", "*box", ""])
+def test_what_can_match_no_host_is_refused(name):
+    with pytest.raises(ValueError, match="without http:// and port"):
+        Settings(Path("x"), allowed_hosts=(name,))
+
+
+def test_hosts_may_have_spaces_between_them():
+    assert _names("box.example, 192.168.1.5,") == ("box.example", "192.168.1.5")

@@ -54,8 +54,8 @@ def test_lists(store):
     assert [job.id for job in store.newest(5, offset=2)] == ["a"]
     assert [job.id for job in store.unfinished()] == ["b", "c"]
     assert store.waiting() == 2
-    assert [job.id for job in store.expired(time.time() + 1)] == ["a"]
-    assert store.expired(time.time() - 100) == []
+    assert [job.id for job in store.expired(-1)] == ["a"]
+    assert store.expired(100) == []
     store.delete("a")
     assert store.get("a") is None
 
@@ -99,3 +99,21 @@ def test_a_locked_database_is_called_busy(store):
 
 def test_other_users_cannot_read_it(store):
     assert not store.file.stat().st_mode & 0o077
+
+
+def test_no_more_jobs_wait_than_may(store):
+    assert [store.add(id, id, "image", 1, {}, most=2) for id in "abc"] == [True, True, False]
+    assert store.get("c") is None
+
+
+def test_a_clock_that_was_wrong_keeps_no_job_for_ever(store, monkeypatch):
+    store.add("a", "a", "image", 1, {})
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    store.start("a")
+    store.advance("a", 0.5)
+    ahead = store.get("a")
+    store.end("a", "failed", "reason")
+    monkeypatch.undo()
+    assert ahead.remaining == 0
+    assert store.expired(100) == []
+    assert store.get("a").finished <= time.time()

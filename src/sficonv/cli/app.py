@@ -7,9 +7,11 @@ library; `sficonv VERB --help`, a mistyped option or a missing file load no modu
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 = done, 1 = failed, also when one input of several failed, 2 = bad usage,
-        130 = interrupted.
+        130 = interrupted, 143 = ended by SIGTERM, 129 = its terminal was closed.
 
     Example:
         >>> main(["models", "sfic_resnet2*"])
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with _ended_in_order():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_USAGE if stop.code else DONE
     except KeyboardInterrupt:
@@ -49,6 +52,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, FAILED)
     except ValueError as error:
         return _complain(error, BAD_USAGE)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Whoever ends the process from outside ends it as Ctrl-C does: nothing half written stays behind."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    names = ("SIGTERM", "SIGHUP") if in_main else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # one that is ignored, as under nohup, stays ignored
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _complain(what: object, code: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,7 @@ from sficonv.deploy import onnx, openvino
 from sficonv.errors import DataError, SficonvError
 from sficonv.exported import FORMAT, open_exported
 from sficonv.extras import require
-from sficonv.files import naming, sha256_of
+from sficonv.files import folder_beside, naming, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,8 +122,8 @@ def export(
         held_out = np.arange(len(chosen)) % 4 == 3
         images, crops = chosen[held_out], chosen[~held_out]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with naming(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".sficonv-export-") as folder:
-        made = Path(folder) / out.name
+    with naming(out), folder_beside(out) as folder:
+        made = folder / out.name
         metadata = describe(detector, precision)
         with _patience(f"exporting {detector.name}", precision):
             _write(detector, made, metadata, format, precision, crops)
@@ -134,7 +133,7 @@ def export(
                 f"{out}: not written, because P(fake) would differ from PyTorch's by up to "
                 f"{differences.max():.2g} (allowed: {TOLERANCE[precision]:g})"
             )
-        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        size = sum(file.stat().st_size for file in folder.iterdir())
         result = ExportResult(
             path=out,
             format=format,
@@ -146,7 +145,7 @@ def export(
             mean_difference=float(differences.mean()),
         )
         beside = metadata | {"file": {**asdict(result), "path": out.name, "sha256": sha256_of(made)}}
-        _put_in_place(Path(folder), out, beside)
+        _put_in_place(folder, out, beside)
     return result
 
 

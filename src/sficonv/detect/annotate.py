@@ -16,6 +16,7 @@ from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import FaceScore, ScanResult
 from sficonv.errors import MediaError
 from sficonv.faces.tracking import Box
+from sficonv.files import folder_beside
 
 REAL, UNCERTAIN, FAKE = (38, 166, 122), (240, 173, 40), (214, 48, 38)
 """RGB; with the number beside it nobody depends on telling them apart."""
@@ -108,14 +109,17 @@ def annotate(result: ScanResult, out: str | Path, *, band: tuple[float, float]) 
     if out.exists() and out.samefile(result.path):
         raise ValueError(f"{out}: the copy would overwrite the file itself")
     people = _people(result)
-    if result.kind == "image":
-        from sficonv.media.images import read_picture
+    with folder_beside(out) as folder:
+        made = folder / out.name  # its suffix names the format
+        if result.kind == "image":
+            from sficonv.media.images import read_picture
 
-        image = _draw(read_picture(result.path).pixels, _at(people, 0.0), band)
-        if not cv2.imwrite(str(out), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{out}: the image could not be written")
-        return out
-    _write(result.path, out, people, band)
+            image = _draw(read_picture(result.path).pixels, _at(people, 0.0), band)
+            if not cv2.imwrite(str(made), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+                raise OSError(f"{out}: the image could not be written")
+        else:
+            _write(result.path, made, people, band)
+        made.replace(out)
     return out
 
 

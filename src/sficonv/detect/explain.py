@@ -15,6 +15,7 @@ from sficonv.detect.options import ScanOptions
 from sficonv.detect.progress import file_progress
 from sficonv.detect.reading import Paths, find_files
 from sficonv.detect.scanning import scan_files
+from sficonv.files import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -134,5 +135,6 @@ def attention_maps(detector: Detector, crop: np.ndarray) -> tuple[dict[str, np.n
 def _write_png(path: Path, image: np.ndarray) -> Path:
     from PIL import Image
 
-    Image.fromarray(image).save(path)
+    with atomic_file(path) as file:
+        Image.fromarray(image).save(file, "PNG")
     return path

@@ -112,13 +112,20 @@ class Journal:
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self.path.is_file():
             return
-        with self.path.open(encoding="utf-8") as file:
-            if file.readline().rstrip("\n") != self._header:
+        with self.path.open("rb") as file:
+            if file.readline().rstrip(b"\n") != self._header.encode():
                 return
-            for text in file:
-                if not text.endswith("\n"):  # cut by a kill
-                    return
-                yield json.loads(text)
+            yield from filter(None, map(_sound, file))
+
+
+def _sound(text: bytes) -> dict[str, Any] | None:
+    """What a line says; `None` for one that a kill has cut or a power cut has filled with zeros."""
+    try:
+        line = json.loads(text)
+        _result(line)
+        return line if text.endswith(b"\n") else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -135,7 +142,8 @@ def _plain(value: Any) -> Any:
 
 
 def _result(line: dict[str, Any]) -> ScanResult:
-    fields = {key: value for key, value in line.items() if key != "stamp"}
+    fields = dict(line)
+    fields.pop("stamp")
     faces = tuple(FaceScore(**face | {"box": tuple(face["box"])}) for face in fields["faces"])
     tracks = tuple(TrackScore(**track) for track in fields["tracks"])
     whole = {"path": Path(fields["path"]), "faces": faces, "tracks": tracks, "notes": tuple(fields["notes"])}

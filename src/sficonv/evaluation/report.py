@@ -18,6 +18,7 @@ from sficonv.evaluation.metrics import FPR_LEVELS, METRICS, THRESHOLD
 from sficonv.evaluation.plots import reliability_plot, roc_plot, score_histogram
 from sficonv.evaluation.result import EvaluationResult, flat
 from sficonv.evaluation.scores import frame_to_video
+from sficonv.files import atomic_file
 from sficonv.pages import jpeg_uri, page_template, plot_style, svg_of
 from sficonv.version import __version__
 
@@ -97,7 +98,8 @@ def write_report(result: EvaluationResult, path: str | Path) -> Path:
         threshold=THRESHOLD,
         provenance=list(flat(result.provenance)),
     )
-    Path(path).write_text(page, encoding="utf-8", errors="replace")
+    with atomic_file(Path(path)) as file:
+        file.write_text(page, encoding="utf-8", errors="replace")
     return Path(path)
 
 

@@ -21,6 +21,7 @@ from sficonv.evaluation.robustness_report import write_page, write_picture
 from sficonv.evaluation.robustness_result import CLEAN, JudgedModel, RobustnessCell, RobustnessResult
 from sficonv.evaluation.robustness_scores import Damage, NamedDetector, scored_cells
 from sficonv.evaluation.scores import frame_to_video
+from sficonv.files import atomic_file
 from sficonv.media.corruptions import CORRUPTIONS, LEVELS
 from sficonv.models.inference import usual_device
 from sficonv.splits.split import drawn_splits
@@ -178,7 +179,8 @@ def _benign(
     result = judge_edits(detector, rows, data, split=split, batch_size=batch_size)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        (Path(out) / "benign.json").write_text(result.to_json() + "\n", encoding="utf-8")
+        with atomic_file(Path(out) / "benign.json") as file:
+            file.write_text(result.to_json() + "\n", encoding="utf-8")
     return result
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sficonv.evaluation.plots import new_axes
 from sficonv.evaluation.result import flat
 from sficonv.evaluation.robustness_result import RobustnessResult
+from sficonv.files import atomic_file
 from sficonv.media.corruptions import CORRUPTIONS
 from sficonv.pages import LIGHT, page_template, plot_style, svg_of
 from sficonv.version import __version__
@@ -42,7 +43,8 @@ def write_page(result: RobustnessResult, path: str | Path) -> Path:
         version=__version__,
         provenance=list(flat(result.provenance)),
     )
-    Path(path).write_text(page, encoding="utf-8", errors="replace")
+    with atomic_file(Path(path)) as file:
+        file.write_text(page, encoding="utf-8", errors="replace")
     return Path(path)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sficonv.estimate import Estimate
 from sficonv.evaluation.result import plain, remarks
+from sficonv.files import atomic_file
 from sficonv.media.corruptions import CORRUPTIONS
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class RobustnessResult:
         """Write `robustness.json` into a folder; returns the folder."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "robustness.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        with atomic_file(out / "robustness.json") as file:
+            file.write_text(self.to_json() + "\n", encoding="utf-8")
         return out
 
     def summary(self) -> Group:

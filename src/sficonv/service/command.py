@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def serve(
         time_limit=time_limit,
         memory_limit=int(memory_limit_gb * 1e9),
         max_waiting=max_waiting,
-        allowed_hosts=tuple(allowed_hosts.split(",") if isinstance(allowed_hosts, str) else allowed_hosts),
+        allowed_hosts=_names(allowed_hosts),
     )
     run(settings)
 
@@ -117,6 +118,7 @@ def run(settings: Settings) -> None:
         import uvicorn
 
         from sficonv.service.app import create_app
+        from sficonv.service.connections import PatientProtocol
         from sficonv.service.jobs import Jobs
     except ModuleNotFoundError as error:
         raise SficonvError(f"{error.name} is missing: pip install 'sficonv[serve]'") from error
@@ -138,6 +140,7 @@ def run(settings: Settings) -> None:
                 app,
                 host=settings.host,
                 port=settings.port,
+                http=partial(PatientProtocol, patience=settings.upload_pause),  # type: ignore[arg-type]
                 log_level="info",
                 server_header=False,
                 timeout_graceful_shutdown=SHUTDOWN,
@@ -149,6 +152,11 @@ def run(settings: Settings) -> None:
         raise SficonvError(
             f"the service did not start on {settings.host} port {settings.port}; the lines above say why"
         )
+
+
+def _names(hosts: Sequence[str] | str) -> tuple[str, ...]:
+    given = hosts.split(",") if isinstance(hosts, str) else hosts
+    return tuple(filter(None, map(str.strip, given)))
 
 
 def _default_folder() -> Path:

@@ -92,6 +92,7 @@ class _Parts:
         self.unwritten = bytearray()  # of the file
         self._headers: dict[str, str] = {}
         self._header = [bytearray(), bytearray()]  # name and value
+        self._begun = 0  # parts
         self._take: Callable[[bytes], None] = lambda data: None
         self._parser = MultipartParser(
             boundary,
@@ -125,6 +126,9 @@ class _Parts:
         self._headers[name.lower()] = value
 
     def _begin_part(self) -> None:
+        self._begun += 1
+        if self._begun > MAX_FIELDS + 1:  # also of parts that share a name: each takes time
+            raise HTTPException(422, f"the form has more than {MAX_FIELDS} fields beside the file")
         field, filename = _disposition(self._headers.get("content-disposition", ""))
         if filename is None:
             self._begin_field(field)
@@ -135,8 +139,6 @@ class _Parts:
             self._take = self._take_file
 
     def _begin_field(self, field: str) -> None:
-        if len(self.form.fields) >= MAX_FIELDS:
-            raise HTTPException(422, f"the form has more than {MAX_FIELDS} fields")
         value = bytearray()
         self.form.fields[field] = ""
 

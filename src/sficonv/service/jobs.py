@@ -152,7 +152,7 @@ class Jobs:
     def check_room(self) -> None:
         """Raise `TooBusyError` if no more jobs may wait."""
         if self.store.waiting() >= self.settings.max_waiting:
-            raise TooBusyError("too many jobs are waiting; try again later")
+            raise _too_many_jobs()
 
     def submit(self, id: str, name: str, kind: str, options: dict[str, Any]) -> Job:
         """Put a job in line.
@@ -166,8 +166,9 @@ class Jobs:
         Raises:
             TooBusyError: Too many jobs wait.
         """
-        self.check_room()
-        self.store.add(id, name, kind, self.places.upload(id).stat().st_size, options)
+        size = self.places.upload(id).stat().st_size
+        if not self.store.add(id, name, kind, size, options, self.settings.max_waiting):
+            raise _too_many_jobs()
         job = self.store.get(id)
         assert job is not None
         self._schedule(id)
@@ -246,7 +247,7 @@ class Jobs:
         for job in unfinished:
             if job.id not in alive:
                 self.store.end(job.id, "failed", "the work on this file was lost; hand it in again")
-        for job in self.store.expired(time.time() - 3600 * self.settings.keep_hours):
+        for job in self.store.expired(3600 * self.settings.keep_hours):
             self.delete(job.id)
         self._sweep()
 
@@ -286,6 +287,10 @@ class Jobs:
                 self.store.end(job.id, "failed", "the service stopped twice while working on this file")
             else:
                 self._schedule(job.id)
+
+
+def _too_many_jobs() -> TooBusyError:
+    return TooBusyError("too many jobs are waiting; try again later")
 
 
 def reason(error: BaseException, settings: Settings) -> str:

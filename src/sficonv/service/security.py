@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -89,7 +88,7 @@ def _from_another_site(headers: Headers) -> bool:
     """Browsers say where a request comes from; programs say nothing."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc != headers.get("host")
+        return origin.partition("://")[2] != headers.get("host")
     return (
         headers.get("sec-fetch-site") in ("cross-site", "same-site")
         and headers.get("sec-fetch-mode") != "navigate"

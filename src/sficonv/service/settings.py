@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_HOST = re.compile(r"\*|(\*\.)?[\w.-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]?")
+"""A name, a name with all below it, an address; no port."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Settings:
         max_frames: Most frames looked at per video.
         max_waiting: Jobs, and single images, that may wait; more are refused for the moment.
         max_uploads: Uploads under way at the same time; more are refused for the moment.
-        upload_pause: Seconds an upload may go without a byte.
+        upload_pause: Seconds an upload may go without a byte, a connection without the head of a request, and
+            an answer without being read.
         upload_rate: Bytes per second that an upload makes on average, after its first `upload_pause` seconds.
         time_limit: Seconds after which the work on one file is stopped.
         memory_limit: Bytes that the work on one file may take beside the loaded detector.
@@ -68,6 +73,11 @@ class Settings:
             raise ValueError(f"port must lie between 0 and 65535, got {self.port}")
         if self.token and (len(self.token) < 16 or not self.token.isascii() or not self.token.isprintable()):
             raise ValueError("token must have at least 16 plain characters: shorter ones can be guessed")
+        for name in self.allowed_hosts:
+            if not _HOST.fullmatch(name):
+                raise ValueError(
+                    f"allowed_hosts: {name!r} is no host; give names or addresses, without http:// and port"
+                )
         if self._everywhere and not self.allowed_hosts:
             raise ValueError(
                 f"host {self.host} listens on all addresses of this machine: say by which names or addresses "
@@ -95,4 +105,9 @@ class Settings:
     def hosts(self) -> list[str]:
         """Host names a request may carry; a page on another site that points its own name here is refused."""
         own = [] if self._everywhere else [self.host]
-        return ["127.0.0.1", "localhost", "[::1]", *own, *self.allowed_hosts]
+        return ["127.0.0.1", "localhost", "[::1]", *map(_in_header, (*own, *self.allowed_hosts))]
+
+
+def _in_header(host: str) -> str:
+    """An address of IPv6 stands in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

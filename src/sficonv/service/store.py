@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
+_UNFINISHED = "state IN ('waiting', 'running')"
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -70,7 +71,8 @@ class Job:
         """Seconds left at the pace so far; `None` while that cannot be said."""
         if self.state != "running" or self.started is None or self.progress < 0.02:
             return None
-        return (time.time() - self.started) * (1 - self.progress) / self.progress
+        passed = max(0.0, time.time() - self.started)  # a clock may be set back
+        return passed * (1 - self.progress) / self.progress
 
 
 _COLUMNS = ", ".join(Job.__dataclass_fields__)
@@ -146,6 +148,7 @@ class JobStore:
         >>> store = JobStore(Path(tempfile.mkdtemp()) / "jobs.sqlite")
         >>> store.prepare()
         >>> store.add("0a1b", "clip.mp4", "video", 1000, {})
+        True
         >>> store.get("0a1b").state
         'waiting'
     """
@@ -207,12 +210,17 @@ class JobStore:
             for r in rows
         ]
 
-    def add(self, id: str, name: str, kind: str, size: int, options: dict[str, Any]) -> None:
-        """Note a new job, waiting."""
-        self._change(
-            "INSERT INTO jobs (id, name, kind, size, options, state, created) "
-            "VALUES (?, ?, ?, ?, ?, 'waiting', ?)",
-            id, name, kind, size, json.dumps(options), time.time(),
+    def add(
+        self, id: str, name: str, kind: str, size: int, options: dict[str, Any], most: int = 10**9
+    ) -> bool:
+        """Note a new job, waiting; `False` if `most` jobs wait or run already."""
+        return bool(
+            self._change(
+                "INSERT INTO jobs (id, name, kind, size, options, state, created) "
+                "SELECT ?, ?, ?, ?, ?, 'waiting', ? "
+                f"WHERE (SELECT COUNT(*) FROM jobs WHERE {_UNFINISHED}) < ?",
+                id, name, kind, size, json.dumps(options), time.time(), most,
+            )
         )  # fmt: skip
 
     def get(self, id: str) -> Job | None:
@@ -232,26 +240,26 @@ class JobStore:
 
     def unfinished(self) -> list[Job]:
         """Jobs that wait or run, the oldest first."""
-        return self._jobs("WHERE state IN ('waiting', 'running') ORDER BY created, id")
+        return self._jobs(f"WHERE {_UNFINISHED} ORDER BY created, id")
 
     def waiting(self) -> int:
         """Number of jobs that wait or run."""
         with self._open() as database:
-            (count,) = database.execute(
-                "SELECT COUNT(*) FROM jobs WHERE state IN ('waiting', 'running')"
-            ).fetchone()
+            (count,) = database.execute(f"SELECT COUNT(*) FROM jobs WHERE {_UNFINISHED}").fetchone()
         return int(count)
 
-    def expired(self, before: float) -> list[Job]:
-        """Jobs that ended before a time (seconds since 1970)."""
-        return self._jobs("WHERE finished < ?", before)
+    def expired(self, seconds: float) -> list[Job]:
+        """Jobs that ended so long ago; those that a clock which was wrong put into the future end now."""
+        now = time.time()
+        self._change("UPDATE jobs SET finished = ? WHERE finished > ?", now, now)
+        return self._jobs("WHERE finished < ?", now - seconds)
 
     def start(self, id: str) -> bool:
         """Note that the work begins; `False` if it was cancelled or deleted meanwhile."""
         return bool(
             self._change(
                 "UPDATE jobs SET state = 'running', started = ?, progress = 0, attempts = attempts + 1 "
-                "WHERE id = ? AND state IN ('waiting', 'running')",
+                f"WHERE id = ? AND {_UNFINISHED}",
                 time.time(), id,
             )
         )  # fmt: skip
@@ -274,7 +282,7 @@ class JobStore:
         return bool(
             self._change(
                 "UPDATE jobs SET state = ?, finished = ?, error = ? "
-                "WHERE id = ? AND state IN ('waiting', 'running')",
+                f"WHERE id = ? AND {_UNFINISHED}",
                 state, time.time(), reason, id,
             )
         )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sficonv.estimate import Estimate
+from sficonv.files import atomic_file
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -73,7 +74,9 @@ class AttentionReport:
 
     def save(self, path: Path) -> None:
         """Write `to_dict` as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        with atomic_file(path) as file:
+            file.write_text(text, encoding="utf-8")
 
     def get(self, kind: str, number: str, average_of: int = 1, column: str = "") -> Estimate:
         """One figure with its limits.
