@@ -18,6 +18,8 @@ from sficonv.extras import require
 
 FORMAT = "sficonv-export/1"
 METADATA_KEY = "sficonv"
+SIDES, FRAMES = range(16, 2049), range(1, 1001)
+"""Crops and clips that a file may ask for: what it says comes from anywhere, and memory is taken for it."""
 
 
 class ExportedModel(ABC):
@@ -30,6 +32,7 @@ class ExportedModel(ABC):
             `weights_sha256`, `versions`, and `views` (`["original"]`, or with `"mirrored"`).
         crop_size: Side of the face crops that it takes, in pixels.
         frames: Frames of the clips that it takes; 1 for a model of single images.
+        mirrored: Whether the file averages over each crop and its mirror image.
     """
 
     runtime: str
@@ -41,16 +44,14 @@ class ExportedModel(ABC):
             check_card(self.metadata["card"], path)
             known = self.metadata["format"] == FORMAT
             _, *clip, side, _, _ = self.metadata["input"]["shape"]
-            self.crop_size, self.frames = int(side), int(clip[0]) if clip else 1
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            self.crop_size, self.frames = _within(side, SIDES), _within(clip[0], FRAMES) if clip else 1
+            if not {"model", "image_size"} <= self.card.keys():
+                raise ValueError("the card does not say what the model is")
+            self.mirrored = "mirrored" in self.metadata.get("views", ())
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise WeightsError(f"{path}: carries no metadata of `sficonv export`; export it again") from error
         if not known:
             raise WeightsError(f"{path}: its metadata is not of format {FORMAT!r}; export it again")
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether the file averages over each crop and its mirror image."""
-        return "mirrored" in self.metadata.get("views", ())
 
     @property
     def card(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class ExportedModel(ABC):
 
         Raises:
             ValueError: If the crops have another type or shape.
-            WeightsError: If the model answers with something that is not a number.
+            WeightsError: If the model cannot compute, or answers with something else than P(fake).
         """
         s = self.crop_size
         if self.frames > 1 and faces.ndim == 5:
@@ -100,9 +101,14 @@ class ExportedModel(ABC):
         if not len(inputs[0]):
             return np.zeros(0)
         named = dict(zip(("faces", "present"), map(np.ascontiguousarray, inputs), strict=False))
-        scores = self._run(named).astype(np.float64)
-        if not np.isfinite(scores).all():
-            raise WeightsError(f"{self.path}: the model answers with values that are not numbers")
+        try:
+            scores = np.asarray(self._run(named), np.float64)
+        except Exception as error:  # of the runtime, which has a class per error code
+            raise WeightsError(f"{self.path}: the model cannot compute ({error})") from error
+        if scores.shape != (len(inputs[0]),) or not ((scores >= 0) & (scores <= 1)).all():
+            raise WeightsError(
+                f"{self.path}: the model answers with something else than P(fake) of each crop"
+            )
         return scores
 
     @abstractmethod
@@ -230,6 +236,12 @@ def import_openvino() -> ModuleType:
     import openvino
 
     return cast(ModuleType, openvino)
+
+
+def _within(value: Any, allowed: range) -> int:
+    if type(value) is not int or value not in allowed:
+        raise ValueError(f"{value} is not from {allowed.start} to {allowed.stop - 1}")
+    return value
 
 
 def _existing(path: str | Path) -> str:

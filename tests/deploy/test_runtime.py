@@ -52,11 +52,33 @@ def test_files_that_are_no_exported_detector(exported, tmp_path):
         with pytest.raises(WeightsError, match=f"{name}: not a model that"):
             open_exported(tmp_path / name)
     foreign = onnx.load(exported[".onnx"].path)
-    for metadata in ("", "[]", json.dumps({"format": "another/1", "input": {"shape": [None, 64, 64, 3]}})):
+    sound = json.loads({entry.key: entry.value for entry in foreign.metadata_props}["sficonv"])
+    changes = [{"input": {"shape": [None, side, 64, 3]}} for side in (10**9, float("inf"), -1, "64", None)]
+    changes += [{"input": {"shape": [None, 10**9, 64, 64, 3]}}, {"views": 5}, {"card": {}}, {"format": "a/1"}]
+    for metadata in ("", "[]", *(json.dumps(sound | change) for change in changes)):
         onnx.helper.set_model_props(foreign, {"sficonv": metadata})
         onnx.save(foreign, tmp_path / "foreign.onnx")
         with pytest.raises(WeightsError, match="export it again"):
             OnnxModel(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(("name", "axes"), [("p_fake", (1, 2, 3)), ("p_fake", (1, 2)), ("p", (1, 2, 3))])
+def test_a_file_that_computes_something_else_gives_no_scores(exported, noise, tmp_path, name, axes):
+    helper, types = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["faces"], ["floats"], to=types.FLOAT),
+        helper.make_node("ReduceSum", ["floats", "axes"], [name], keepdims=0),
+    ]
+    faces = helper.make_tensor_value_info("faces", types.UINT8, [None, 64, 64, 3])
+    answer = helper.make_tensor_value_info(name, types.FLOAT, None)
+    graph = helper.make_graph(
+        nodes, "other", [faces], [answer], [helper.make_tensor("axes", types.INT64, [len(axes)], axes)]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model.metadata_props.extend(onnx.load(exported[".onnx"].path).metadata_props)
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(WeightsError, match=r"other\.onnx: the model"):
+        OnnxModel(tmp_path / "other.onnx")(noise(2, 64))
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,10 @@ def test_a_card_that_could_not_be_read_is_not_written(tmp_path):
 def test_the_hash_of_the_shipped_weights_stands_in_their_card():
     path = shipped()
     assert read_card(path)["weights_sha256"] == sha256_of(path)
+
+
+@pytest.mark.parametrize("option", ["pretrained", "image_size", "num_classes"])
+def test_a_card_cannot_make_its_weights_reach_for_a_network(saved, tmp_path, option):
+    path = copy_of(saved, tmp_path, model="resnet26", options={option: 1})
+    with pytest.raises(WeightsError, match=f"cannot set {option}"):
+        load_weights(path)

@@ -151,6 +151,15 @@ def test_what_is_said_of_a_file_that_could_be_read_is_a_row(
     assert again.resumed == 4 and again.problems == report.problems
 
 
+def test_names_in_the_list_of_problems_are_no_formulas(tmp_path: Path) -> None:
+    (tmp_path / "=1+1.jpg").write_text("text")
+    (tmp_path / "list.csv").write_text("path,label\n=1+1.jpg,0\n")
+    prepare(tmp_path / "list.csv", tmp_path / "out", workers=0)
+    with (tmp_path / "out/problems.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == "./=1+1.jpg"
+
+
 def test_nothing_usable_is_a_finished_run_with_problems(tmp_path: Path) -> None:
     (tmp_path / "in/real").mkdir(parents=True)
     (tmp_path / "in/real/a.jpg").write_text("text")

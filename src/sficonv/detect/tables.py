@@ -11,6 +11,7 @@ from typing import Any
 from sficonv.detect.reading import SourceFile
 from sficonv.detect.results import COLUMNS, ScanResult, table_row
 from sficonv.files import naming
+from sficonv.pages import cell
 
 
 def append_csv(results: Iterable[ScanResult], path: Path) -> Iterator[ScanResult]:
@@ -87,13 +88,7 @@ def without_own(files: Iterable[SourceFile], *outputs: Path | None) -> Iterator[
     return (file for file in files if not file.skipped or file.path.resolve() not in own)
 
 
-# A spreadsheet runs a cell that starts like this as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
 def _cells(result: ScanResult) -> dict[str, Any]:
     row = table_row(result)
-    if row["path"].startswith(_FORMULA):
-        row["path"] = f"./{row['path']}"
-    texts = {key: row[key] or "" for key in ("error", "notes")}
-    return row | {key: f"'{text}" if text.startswith(_FORMULA) else text for key, text in texts.items()}
+    texts = {key: cell(row[key] or "") for key in ("error", "notes")}
+    return row | texts | {"path": cell(row["path"], "./")}

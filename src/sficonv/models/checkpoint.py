@@ -23,7 +23,7 @@ from sficonv.card import FORMAT, check_card, parse_card
 from sficonv.errors import WeightsError
 from sficonv.files import atomic_file, sha256_of
 from sficonv.models.hub import fetch, is_repository
-from sficonv.models.registry import create_model
+from sficonv.models.registry import COMMON, create_model
 from sficonv.shipped import DEFAULT, shipped
 
 _NEEDED = ("model", "options", "num_classes", "image_size", "mean", "std")
@@ -156,6 +156,8 @@ def load_weights(path: str | Path = DEFAULT) -> tuple[nn.Module, dict[str, Any]]
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     if unsaid := [name for name in _NEEDED if card.get(name) is None]:
         raise WeightsError(f"{path}: its card does not say {', '.join(unsaid)}")
+    if set_too := card["options"].keys() & set(COMMON):  # "pretrained" would fetch weights from a network
+        raise WeightsError(f"{path}: its card's options cannot set {', '.join(sorted(set_too))}")
     try:
         options = {k: _number(v) for k, v in card["options"].items()}
         model = create_model(

@@ -123,6 +123,24 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
+# A spreadsheet runs a cell that starts like this as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def cell(text: str, before: str = "'") -> str:
+    """`text` for a table that a spreadsheet may open: never a formula.
+
+    Args:
+        text: From anywhere.
+        before: What to put before one that would be; `"./"` keeps a path what it is.
+
+    Example:
+        >>> cell("=1+1"), cell("=1+1.jpg", "./"), cell("a.jpg")
+        ("'=1+1", './=1+1.jpg', 'a.jpg')
+    """
+    return f"{before}{text}" if text.startswith(_FORMULA) else text
+
+
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
     """`image` `(H, W, 3)`, made smaller by averaging if its longer side is above `side` pixels.
 

@@ -18,6 +18,7 @@ from sficonv.datasets.source import Source, SourceItem, clean_text, source_key
 from sficonv.errors import DataError
 from sficonv.faces.detectors import create_detector
 from sficonv.files import atomic_file
+from sficonv.pages import cell
 from sficonv.preparation.extract import Part
 from sficonv.preparation.forging import check_points, with_identity
 from sficonv.preparation.options import FrameSteps, PrepareOptions
@@ -152,7 +153,7 @@ def _finish(
     ):
         writer = csv.writer(file)
         writer.writerow(("path", "reason", "detail"))
-        writer.writerows((p.path, p.reason, p.detail) for p in problems)
+        writer.writerows((cell(p.path, "./"), p.reason, cell(p.detail)) for p in problems)
     keys = ["split", "label", "method", "compression"]
     counts = df.groupby(keys, as_index=False).agg(videos=("video_id", "nunique"), crops=("path", "size"))
     return PrepareReport(

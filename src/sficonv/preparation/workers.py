@@ -103,6 +103,10 @@ def _run_pool(
         yield name, None
         for name in flying.values():
             yield name, None
+    except BaseException:  # stopped, or not asked any more: what is under way is done again
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
