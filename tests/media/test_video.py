@@ -222,6 +222,19 @@ def test_damaged_in_the_middle(tmp_path: Path, face_frames, write_video) -> None
     assert error is not None and "damaged" in str(error)
 
 
+def test_frames_that_grow_past_the_limit_are_not_decoded(tmp_path: Path, write_video, monkeypatch) -> None:
+    parts = []
+    for side in (64, 256):
+        frames = [np.full((side, side, 3), 40 + 5 * i, np.uint8) for i in range(12)]
+        parts.append(write_video(tmp_path / f"{side}.h264", frames).read_bytes())
+    bomb = tmp_path / "bomb.h264"
+    bomb.write_bytes(b"".join(parts))
+    monkeypatch.setattr("sficonv.media.container.MAX_PIXELS", 100 * 100)
+    frames, error = decode_until_error(bomb)
+    assert {frame.image.shape for frame in frames} == {(64, 64, 3)}
+    assert "damaged" in str(error)
+
+
 def test_nothing_stays_open(counted: Path) -> None:
     descriptors = Path("/proc/self/fd")
     if not descriptors.is_dir():

@@ -87,21 +87,21 @@ def test_stalled_uploads_block_nobody_and_are_ended(service, photo):
     until(lambda: not uploads(service))
 
 
-def sockets(service):
-    """Connections that the service holds."""
-    files = Path(f"/proc/{service.process.pid}/fd").iterdir()
-    return sum(str(file.readlink()).startswith("socket:") for file in files)
+def held(service, connection):
+    """Whether the service holds its end of a connection."""
+    ends = [f":{int(port):04X}" for port in (service.url.rpartition(":")[2], connection.getsockname()[1])]
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[1].endswith(ends[0]) and row[2].endswith(ends[1]) and row[3] == "01" for row in rows)
 
 
 def test_connections_that_bring_no_request_or_read_no_answer_are_ended(service):
-    before = sockets(service)
     host, port = service.url.removeprefix("http://").split(":")
     whole = f"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
-    connections = [socket.create_connection((host, int(port)), timeout=30) for _ in range(4)]
+    connections = [socket.create_connection((host, int(port))) for _ in range(4)]
     for connection, sent in zip(connections, (b"", whole[:30], whole + whole[:30], 30 * whole), strict=True):
         connection.sendall(sent)
-    until(lambda: sockets(service) >= before + 4, 2)
-    until(lambda: sockets(service) <= before, 30)
+    assert all(held(service, connection) for connection in connections)
+    until(lambda: not any(held(service, connection) for connection in connections), 30)
     for connection in connections:
         connection.close()
 

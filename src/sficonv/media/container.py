@@ -95,6 +95,7 @@ def open_video(
         if stream.width * stream.height > MAX_PIXELS:
             raise MediaError(f"{path}: frames of {stream.width} x {stream.height} pixels are too large")
         stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # later frames may have another size
         yield container, stream, _others(streams, stream)
 
 
