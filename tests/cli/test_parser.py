@@ -219,6 +219,13 @@ WRONG = {
     "predict a.jpg": (2, ["did you mean scan?"]),
     "--versoin": (2, ["unknown option '--versoin'"]),
     "models": (0, []),
+    "models nosuch*": (2, ["no model is called 'nosuch*'"]),
+    **{
+        f"{verb} --data {{tmp}} --weights default": (1, ["no manifest.parquet in it", "sficonv prepare"])
+        for verb in ("evaluate", "robustness", "calibrate")
+    },
+    "train {tmp}": (1, ["no manifest.parquet in it", "sficonv prepare"]),
+    "attention {tmp}": (1, ["no manifest.parquet in it", "sficonv prepare"]),
     **{f"{verb} --help": (0, []) for verb in VERBS},
 }
 

@@ -90,7 +90,57 @@ def in_place(net, x):
     return y
 
 
+def unread(change):
+    """A change in place whose result nobody reads."""
+
+    def oddity(net, x):
+        y = x - 0.5
+        change(net, y)
+        return y
+
+    return middle(oddity, between=nn.ReLU(inplace=True))
+
+
+class OwnNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.randn(8))
+        self.register_buffer("var", torch.rand(8) + 0.5)
+
+    def forward(self, x):
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+class PoolAndBack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.back = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x):
+        y, where = self.pool(x)
+        return self.back(y, where, x.shape[-2:])
+
+
+class OwnIdentity(nn.Identity):
+    def forward(self, x):
+        return 2 * x if x.sum() > 0 else 3 * x
+
+
 NETS = {
+    "in-place function": lambda: unread(lambda net, y: F.relu(y, inplace=True)),
+    "in-place function by position": lambda: unread(lambda net, y: F.leaky_relu(y, 0.3, True)),
+    "in-place function by name": lambda: unread(lambda net, y: torch.relu_(y)),
+    "in-place module": lambda: unread(lambda net, y: net.between(y)),
+    "constant that depends on the mode": lambda: middle(lambda net, x: x * (0.5 if net.training else 2)),
+    "dropout without a module": lambda: middle(lambda net, x: F.alpha_dropout(x, 0.5, net.training)),
+    "functional norm": lambda: Net(OwnNorm()),
+    "tensor made by the code": lambda: middle(lambda net, x: x * torch.arange(8.0).view(1, 8, 1, 1)),
+    "constant map": lambda: middle(
+        lambda net, x: F.interpolate(x, (8, 8)) * torch.arange(64.0).view(8, 1, 8)
+    ),
+    "comparison": lambda: middle(lambda net, x: x * (x > 0.1)),
+    "pooling with indices": lambda: Net(PoolAndBack()),
+    "identity that is none": lambda: Net(OwnIdentity()),
     "shuffle": lambda: middle(shuffle),
     "chunk and cat": lambda: middle(lambda net, x: torch.cat(x.chunk(2, 1)[::-1], 1)),
     "cat": lambda: middle(lambda net, x: torch.cat([x, net.between(x)], 1), between=conv(8, 6), after=14),

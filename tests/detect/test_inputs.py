@@ -1,13 +1,19 @@
 """What people hand to a detector: paths, images of Pillow, arrays, tensors, lists of them."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sficonv.detect.detector import Detector
 from sficonv.detect.inputs import images_of
+from sficonv.detect.options import ScanOptions
 from sficonv.detect.results import ScanResult, ScanResults
 from sficonv.detect.scan import scan
+from sficonv.errors import WeightsError
+from sficonv.models import create_model
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +108,74 @@ def test_scores_of_arrays_that_may_not_be_written_to_warn_of_nothing(detector, r
     np.testing.assert_allclose(detector.scores(list(crops)), 0.2, atol=1e-4)
     np.testing.assert_allclose(detector.predict_proba(crops), [[0.8, 0.2]] * 2, atol=1e-4)
     assert not [w for w in recwarn if "writable" in str(w.message)]
+
+
+def test_anything_that_gives_paths_one_by_one_is_a_list_of_them(detector, media):
+    names = {"face.jpg", "nothing.jpg"}
+    found = [p for p in media.iterdir() if p.suffix == ".jpg"]
+    for given in (
+        media.glob("*.jpg"),
+        set(found),
+        (str(p) for p in found),
+        np.array([str(p) for p in found]),
+    ):
+        assert {r.path.name for r in scan(given, detector=detector)} == names
+    (entry,) = [e for e in os.scandir(media) if e.name == "face.jpg"]
+    assert detector(entry).path.name == "face.jpg"
+
+
+def test_an_empty_path_is_not_the_folder_one_is_in(detector):
+    with pytest.raises(ValueError, match="an empty path names no file"):
+        detector("")
+
+
+def test_tensors_of_any_floating_type_and_layout(detector, photo):
+    tensor = torch.from_numpy(photo.transpose(2, 0, 1).copy()).float() / 255
+    expected = detector.scores(tensor)
+    np.testing.assert_allclose(detector.scores(tensor.to_sparse()), expected)
+    np.testing.assert_allclose(detector.scores(tensor.bfloat16()), expected, atol=0.1)
+    with pytest.raises(ValueError, match="holds no values"):
+        detector.scores(tensor.to("meta"))
+
+
+def test_what_looks_like_a_source_and_is_none_says_what_to_do(detector, media):
+    with pytest.raises(TypeError, match="is a path: scores takes faces .*; scan judges files"):
+        detector.scores(media / "face.jpg")
+    with pytest.raises(TypeError, match="not FileIO"), (media / "face.jpg").open("rb", buffering=0) as file:
+        detector(file)
+    with pytest.raises(ValueError, match=r"uint16 \(8, 8, 3\): divide 16 bits by 65535"):
+        detector(np.zeros((8, 8, 3), np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("every", "1"), ("every", True), ("max_frames", 2.5), ("max_frames", "3"), ("min_face", float("nan")),
+        ("video_stream", "a"), ("video_stream", -1), ("start", "0"), ("end", "1"), ("max_pixels", 1.5),
+        ("max_duration", "x"), ("crops", "no"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_type_is_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        ScanOptions(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "make"),
+    [
+        (TypeError, "not of NoneType", lambda: Detector(None)),
+        (ValueError, "does not say how its input is made", lambda: Detector(torch.nn.Linear(2, 2), {})),
+        (
+            ValueError,
+            "3 classes, a detector needs 2",
+            lambda: Detector(create_model("resnet26", num_classes=3)),
+        ),
+        (ValueError, "call .float", lambda: Detector(create_model("meso_inception4").half())),
+        (WeightsError, "card must be an object", lambda: Detector(create_model("meso_inception4"), [])),
+        (ValueError, "batch_size must be a whole number", lambda: Detector(batch_size=2.5)),
+        (ValueError, "threads must be a whole number", lambda: Detector(threads=0)),
+    ],
+)
+def test_what_is_no_detector_is_refused_when_it_is_made(error, said, make):
+    with pytest.raises(error, match=said):
+        make()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sficonv.conversion.convert import convert
 from sficonv.errors import WeightsError
 from sficonv.files import sha256_of
 from sficonv.models import create_model, load_weights, read_card, save_weights
@@ -176,6 +177,40 @@ def test_a_card_that_could_not_be_read_is_not_written(tmp_path):
 def test_the_hash_of_the_shipped_weights_stands_in_their_card():
     path = shipped()
     assert read_card(path)["weights_sha256"] == sha256_of(path)
+
+
+def test_a_card_from_another_model_does_not_change_what_the_model_is(tmp_path):
+    _, card = load_weights(save_weights(tmp_path / "old", create_model("sfic_resnet26", beta=1.0)))
+    path = save_weights(tmp_path / "new", create_model("sfic_resnet26", beta=0.5), {**card, "data": {"a": 1}})
+    model, card = load_weights(path)
+    assert model.report.beta == card["options"]["beta"] == 0.5
+    assert card["data"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [("run.v1", "run.v1.safetensors"), ("w.pt", "w.safetensors"), ("w.safetensors", "w.safetensors")],
+)
+def test_a_dot_in_a_name_is_kept(given, written, tmp_path):
+    path = save_weights(tmp_path / given, create_model("meso_inception4"))
+    assert path.name == written and path.with_suffix(".json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda: torch.nn.Linear(2, 2), "Linear has no config"),
+        (lambda: None, "NoneType has no config"),
+        (
+            lambda: convert(create_model("resnet26"), 0.5, 0.5, mcs_mode="none"),
+            "converted after it was created",
+        ),
+    ],
+)
+def test_a_model_that_no_card_can_describe_is_not_saved(model, said, tmp_path):
+    with pytest.raises(WeightsError, match=said):
+        save_weights(tmp_path / "w", model())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("option", ["pretrained", "image_size", "num_classes"])

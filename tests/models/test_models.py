@@ -58,6 +58,10 @@ def test_pretrained_lite0_knows_imagenet():
 @pytest.mark.parametrize(
     ("message", "call"),
     [
+        ("registered: sfic_resnet26, ", lambda: create_model("SFIC-ResNet26")),
+        ("num_classes must be a whole number", lambda: create_model("resnet26", num_classes=0)),
+        ("num_classes must be a whole number", lambda: create_model("resnet26", num_classes=2.0)),
+        ("image_size must be a whole number", lambda: create_model("resnet26", image_size="256")),
         ("unknown model 'sfic_resnet27'.*", lambda: create_model("sfic_resnet27")),
         ("has no option gamma; it knows alpha", lambda: create_model("sfic_resnet26", gamma=1)),
         ("alpha", lambda: create_model("sfic_resnet26", alpha=7)),

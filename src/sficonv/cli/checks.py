@@ -11,7 +11,7 @@ from typing import Any
 
 from sficonv.cli.describe import models
 from sficonv.cli.verbs import Verb
-from sficonv.errors import MediaError, WeightsError
+from sficonv.errors import DataError, MediaError, WeightsError
 from sficonv.extras import require
 
 
@@ -23,7 +23,7 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
         given: Its options.
 
     Raises:
-        SficonvError: If none of the files given for an argument exists.
+        SficonvError: If none of the files given for an argument exists, or the data was not prepared.
         MissingPackage: If an extra is missing.
         ValueError: If there is no model of that name.
 
@@ -47,6 +47,13 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
             near = get_close_matches(given[name], known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "'sficonv models' lists them"
             raise ValueError(f"there is no model {given[name]!r}; {hint}")
+    for text in _texts(given.get("data")) if verb.prepared else ():
+        folder = Path(text)
+        if folder.is_dir() and not any(p.suffix in (".parquet", ".tar") for p in folder.iterdir()):
+            raise DataError(
+                f"{folder}: no manifest.parquet in it; prepare the data first: "
+                f"sficonv prepare SOURCE --out {folder}"
+            )
     for need in verb.needs:
         condition, _, extra = need.rpartition(": ")
         option, _, value = condition.partition("=")
@@ -69,6 +76,8 @@ def _is_repository(text: str) -> bool:
 
 
 def _why_unreadable(text: str) -> str | None:
+    if not text:
+        return "an empty path names no file; '.' is the folder you are in"
     if Path(text).exists():
         return None
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):

@@ -16,13 +16,20 @@ def models(pattern: str = "*") -> list[str]:
     Returns:
         The names, sorted.
 
+    Raises:
+        ValueError: If there is none.
+
     Example:
         >>> models("sfic_resnet2*")
         ['sfic_resnet26']
     """
     backbones = constant("sficonv.models.names:VANILLA")
     rivals = decorated("sficonv.models.rivals", "register_model")
-    return sorted(fnmatch.filter([*backbones, *(f"sfic_{name}" for name in backbones), *rivals], pattern))
+    known = [*backbones, *(f"sfic_{name}" for name in backbones), *rivals]
+    found = sorted(fnmatch.filter(known, pattern))
+    if not found:
+        raise ValueError(f"no model is called {pattern!r}; 'sficonv models' lists them all")
+    return found
 
 
 def complexity_of(

@@ -21,6 +21,7 @@ class Verb:
         weights: Arguments that name weights: a file, "default", or a repository of the Hugging Face Hub.
         models: Arguments that name a built-in detector.
         needs: Extras it cannot do without; `"engine=ray: ray"` is one that the value of an option asks for.
+        prepared: Whether its `data` is a folder that `prepare` wrote.
         together: Whether several processes may do it together; only the first of them then prints the answer.
     """
 
@@ -35,6 +36,7 @@ class Verb:
     weights: tuple[str, ...] = ("weights",)
     models: tuple[str, ...] = ()
     needs: tuple[str, ...] = ("torch",)
+    prepared: bool = False
     together: bool = False
 
 
@@ -72,6 +74,7 @@ VERBS = {
         metavar="DIR",
         reads=("data",),
         weights=("weights", "against"),
+        prepared=True,
     ),
     "demo": Verb(
         "sficonv.detect.demo:demo",
@@ -139,6 +142,7 @@ VERBS = {
         positional="data",
         metavar="DIR",
         reads=("data",),
+        prepared=True,
     ),
     "check": Verb(
         "sficonv.splits.check:check",
@@ -147,6 +151,7 @@ VERBS = {
         positional="data",
         metavar="DIR",
         reads=("data",),
+        prepared=True,
     ),
     "train": Verb(
         "sficonv.training.train:train",
@@ -157,12 +162,14 @@ VERBS = {
         needs=("torch", "tensorboard=True: tensorboard"),
         together=True,
         models=("model",),
+        prepared=True,
     ),
     "evaluate": Verb(
         "sficonv.evaluation.evaluate:evaluate",
         "measure a detector on prepared faces, with confidence intervals",
         "sficonv evaluate --weights run/weights.safetensors --data faces --split test",
         reads=("data", "predictor", "predictions"),
+        prepared=True,
     ),
     "robustness": Verb(
         "sficonv.evaluation.robustness:robustness",
@@ -170,6 +177,7 @@ VERBS = {
         "sficonv robustness --data faces --weights run/weights.safetensors --levels 1,3,5 --out robust",
         reads=("data",),
         weights=("weights", "weights_b"),
+        prepared=True,
     ),
     "compare": Verb(
         "sficonv.evaluation.compare:compare_files",
@@ -186,6 +194,7 @@ VERBS = {
         "set a detector's threshold and uncertain band, on validation data of one or many sources",
         "sficonv calibrate --weights run/weights.safetensors --data faces --false-alarm-rate 0.05",
         reads=("data",),
+        prepared=True,
     ),
     "export": Verb(
         "sficonv.deploy.export:export",

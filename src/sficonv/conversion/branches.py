@@ -28,6 +28,8 @@ def for_graph(beta: Ratio) -> GraphRatio:
 def match_frequency(fre: Tensor, spa: Tensor, beta: GraphRatio) -> Tensor:
     """Bring `fre` to the size that belongs to `spa` where pooling of odd sides gave another one."""
     ratio = Fraction(*beta) if isinstance(beta, tuple) else beta
+    if fre.ndim == 3:  # a constant (C, H, W) that broadcasts over the batch
+        return match_frequency(fre[None], spa, beta)[0]
     return resize(fre, (frequency_size(spa.shape[-2], ratio), frequency_size(spa.shape[-1], ratio)))
 
 

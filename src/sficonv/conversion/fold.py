@@ -14,6 +14,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, fx, nn
 from torchvision.ops import StochasticDepth
 
+from sficonv.conversion.accepted import check_model, check_size, copied
 from sficonv.conversion.graph import PortableGraphModule
 from sficonv.conversion.layers import DerivedSFIConv2d, ScatteredBatchNorm2d
 from sficonv.conversion.trace import module_of, trace
@@ -90,6 +91,7 @@ def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
         The copy, in eval mode, with `folding` (a `FoldReport`) and the `config` of `model`.
 
     Raises:
+        TypeError: If `model` is no module.
         ValueError: If the model cannot be traced.
 
     Example:
@@ -98,10 +100,12 @@ def fold(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
         >>> folded.folding.norms, folded.folding.norms_kept
         (20, ())
     """
+    check_model(model, "fold")
+    check_size(input_size, "fold")
     config = getattr(model, "config", None)
     side = int(getattr(config, "image_size", 256))
-    copied = copy.deepcopy(model).eval()
-    traced = copied if isinstance(copied, fx.GraphModule) else trace(copied, input_size or (3, side, side))
+    network = copied(model, "fold").eval()
+    traced = network if isinstance(network, fx.GraphModule) else trace(network, input_size or (3, side, side))
     for name, layer in list(traced.named_modules()):
         if isinstance(layer, DerivedSFIConv2d):
             traced.set_submodule(name, _with_constant_kernel(layer))
@@ -184,7 +188,7 @@ def stored_in_parts(layer: SFIConv2d) -> SFIConv2d:
 
 
 def _drop_training_layers(traced: fx.GraphModule) -> int:
-    nodes = [n for n in traced.graph.nodes if isinstance(module_of(traced, n), _TRAINING_ONLY)]
+    nodes = [n for n in traced.graph.nodes if type(module_of(traced, n)) in _TRAINING_ONLY]
     for node in nodes:
         node.replace_all_uses_with(node.all_input_nodes[0])
         traced.graph.erase_node(node)
@@ -256,7 +260,7 @@ def _fold_into(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 def _replace_norm(traced: fx.GraphModule, node: fx.Node, norm: nn.BatchNorm2d) -> None:
     """Leave the activation of a folded norm in its place, or nothing."""
     fused = norm.after if isinstance(norm, SFIBatchNorm2d) else [getattr(norm, "act", nn.Identity())]
-    after = [m for m in fused if not isinstance(m, _TRAINING_ONLY)]
+    after = [m for m in fused if type(m) not in _TRAINING_ONLY]
     given = node.args[0]
     parts = all(user.target is operator.getitem for user in node.users)
     if after or not (isinstance(given, fx.Node) or parts):

@@ -12,8 +12,9 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.node import map_aggregate
 
-# what `fx.GraphModule` makes from the graph, or keeps to trace it anew
-_MADE_AGAIN = ("_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cls", "_tracer_extras")
+# what `fx.GraphModule` makes from the graph, or keeps to trace it anew, and what torch.compile made
+_MADE_AGAIN = ("_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cls", "_tracer_extras",
+               "_compiled_call_impl")  # fmt: skip
 
 
 class PortableGraphModule(fx.GraphModule):
@@ -53,6 +54,28 @@ def run_until(module: fx.GraphModule, node: str, *args: Any) -> Any:
         *args: Inputs of the module.
     """
     return _Until(module, node).run_to(*args)
+
+
+def keep_unused(made: nn.Module, original: nn.Module) -> None:
+    """Give a graph module what its graph does not call, so that it has all entries of the state dict.
+
+    Args:
+        made: Changed in place.
+        original: What it was made from.
+    """
+    names = {module: name for name, module in original.named_modules()}
+    for name, module in original.named_modules(remove_duplicate=False):
+        there = dict(made.named_modules(remove_duplicate=False))
+        if name not in there:  # a second name of a module that is called by its first one, or never called
+            made.set_submodule(name, there.get(names[module], module))
+            continue
+        for key, parameter in module._parameters.items():
+            if not hasattr(there[name], key):
+                there[name].register_parameter(key, parameter)
+        for key, buffer in module._buffers.items():
+            if not hasattr(there[name], key):
+                persistent = key not in module._non_persistent_buffers_set
+                there[name].register_buffer(key, buffer, persistent=persistent)
 
 
 class _Reached(Exception):

@@ -164,6 +164,8 @@ def make_layer(
         **options,
     )  # fmt: skip
     layer.weight, layer.bias = conv.weight, conv.bias
+    if layer.mcs is not None and not conv.weight.requires_grad:  # frozen
+        layer.mcs.requires_grad_(False)
     if isinstance(layer, DerivedSFIConv2d):
         layer.derive_from(conv, layout_in if scattered else None)
     return layer.to(conv.weight.device, conv.weight.dtype).train(conv.training)

@@ -34,9 +34,13 @@ _EACH: tuple[type[nn.Module], ...] = (
     nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Identity,
     nn.PReLU, nn.Dropout, nn.Dropout2d, *_TIMM_ACTIVATIONS,
 )  # fmt: skip
+# exactly these types: a subclass may compute in a way of its own
 _DROP = (DropPath, StochasticDepth)
 _NORM = (nn.BatchNorm2d, BatchNormAct2d)
-_RESIZE = (nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d, nn.Upsample, BlurPool2d)
+_RESIZE = (
+    nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d, nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d,
+    AvgPool2dSame, BlurPool2d, MaxPool2dSame,
+)  # fmt: skip
 _POOL = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
@@ -78,14 +82,18 @@ def kind_of(traced: fx.GraphModule, node: fx.Node) -> Kind:
 
 def _of_module(traced: fx.GraphModule, node: fx.Node) -> Kind:
     module = module_of(traced, node)
+    assert module is not None
     if isinstance(module, nn.PReLU) and module.num_parameters > 1:
         return "other"
-    if type(module) in _NORM:  # a subclass may normalise in a way of its own
+    if module._forward_hooks or module._forward_pre_hooks:  # they expect the whole value
+        return "other"
+    if type(module) in _NORM:
         return "norm"
     table: tuple[tuple[Kind, tuple[type[nn.Module], ...]], ...] = (
         ("each", _EACH), ("drop", _DROP), ("resize", _RESIZE), ("pool", _POOL),
     )  # fmt: skip
-    return next((kind for kind, types in table if isinstance(module, types)), "other")
+    kind: Kind = next((kind for kind, types in table if type(module) in types), "other")
+    return "other" if getattr(module, "return_indices", False) else kind
 
 
 def _of_function(traced: fx.GraphModule, node: fx.Node) -> Kind:
@@ -94,6 +102,8 @@ def _of_function(traced: fx.GraphModule, node: fx.Node) -> Kind:
         return "each" if _takes_all(node) else "other"
     if target is getattr:
         return "size" if node.args[1] in _SIZE_ATTRIBUTES else "other"
+    if node.kwargs.get("return_indices"):
+        return "other"
     if target is F.pad:
         return "resize" if _pads_only_space(node) else "other"
     if target in _CAT_FUNCTIONS:

@@ -299,7 +299,7 @@ class Rewriting:
 
     def _fits(self, node: fx.Node, layout: Layout) -> bool:
         size = shape(node)
-        if size is None or len(size) not in (3, 4):
+        if size is None or len(size) not in (3, 4) or not node.meta["tensor_meta"].dtype.is_floating_point:
             return False
         return size[-3] == layout.channels or (size[-3] == 1 and node not in self.pairs)
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import operator
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import get_notrace_functions, get_notrace_modules
 from timm.models.nfnet import NormFreeBlock
 from torch import fx, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torchvision.ops import StochasticDepth
+
+from sficonv.conversion.graph import keep_unused
+from sficonv.conversion.in_place import follow_in_place
+from sficonv.conversion.modes import CONSTANT, free_dropout, join_modes
+from sficonv.conversion.untraceable import Untraceable
 
 # timm's layers that are one operation: `convert` knows what they do, or must keep them whole.
 _TIMM_LAYERS = {
@@ -39,7 +42,7 @@ class _Tracer(fx.Tracer):
     def __init__(self, kept: set[str]) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
         layers = (nn.Conv2d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
-        # on timm's list only because of in-place operations whose result nobody reads: see _follow_in_place
+        # on timm's list only because of in-place operations whose result nobody reads: see follow_in_place
         theirs = tuple(m for m in get_notrace_modules() if m is not NormFreeBlock)
         self.leaves = (*theirs, *layers, StochasticDepth)
         self.kept = kept
@@ -60,27 +63,12 @@ class _Tracer(fx.Tracer):
             raise
 
 
-class _Untraceable(Exception):
-    """Tracing stopped in a module, "" being the whole model."""
-
-    def __init__(self, module: str, reason: str) -> None:
-        super().__init__(reason)
-        self.module = module
-
-
-class ByMode(nn.Module):
-    """Gives the first of two outputs in training, the second in evaluation (auxiliary classifiers)."""
-
-    def forward(self, in_training: Any, otherwise: Any) -> Any:
-        return in_training if self.training else otherwise
-
-
 def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
-    """Trace a copy of `model` and note the shape of every value.
+    """Trace a model and note the shape of every value.
 
     Args:
-        model: Any module that maps one `(B, 3, H, W)` tensor to logits. It is left as it is. Where it has
-            more outputs in training than out of it, so has the traced one.
+        model: Any module that maps one `(B, 3, H, W)` tensor to logits; a copy, whose parts the graph takes
+            over. Where it has more outputs in training than out of it, so has the traced one.
         input_size: `(C, H, W)` of the example that shapes are computed for (nothing is run for real).
 
     Returns:
@@ -93,10 +81,13 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> fx.GraphModule:
         ValueError: If the model's own control flow depends on its input; a submodule with such control flow
             is kept whole.
     """
-    model = copy.deepcopy(model)
     graph = _trace_whole(model)
+    for name in [name for name, value in vars(model).items() if name.startswith(CONSTANT)]:
+        value = model.__dict__.pop(name)
+        model.register_buffer(name, value, persistent=False)  # moves with the model, and is not saved
     traced = fx.GraphModule(model, graph, type(model).__name__)
-    _free_dropout(traced)
+    keep_unused(traced, model)
+    free_dropout(traced)
     traced.train(model.training)
     _propagate_shapes(traced, input_size)
     return traced
@@ -108,9 +99,10 @@ def _trace_whole(model: nn.Module) -> fx.Graph:
     while True:
         try:
             graph = _trace_mode(model, kept, training=True)
-            _add_output(graph, _trace_mode(model, kept, training=False), model)
+            join_modes(graph, _trace_mode(model, kept, training=False), model)
+            follow_in_place(graph, model)
             return graph
-        except _Untraceable as error:
+        except Untraceable as error:
             if error.module in kept | {""}:
                 raise ValueError(
                     f"{type(model).__name__} cannot be traced: {error}. Control flow that depends on the "
@@ -127,11 +119,10 @@ def _trace_mode(model: nn.Module, kept: set[str], *, training: bool) -> fx.Graph
         with _marking_features(model):
             graph = tracer.trace(model.train(training))
     except Exception as error:  # whatever the model's own code raises when it is given no numbers
-        raise _Untraceable(tracer.stopped_in, str(error)) from error
+        raise Untraceable(tracer.stopped_in, str(error)) from error
     finally:
         for module, mode in modes.items():
             module.training = mode
-    _follow_in_place(graph)
     return graph
 
 
@@ -156,71 +147,14 @@ def _marking_features(model: nn.Module) -> Iterator[None]:
         del model.forward_features
 
 
-def _add_output(graph: fx.Graph, other: fx.Graph, model: nn.Module) -> None:
-    """Let the graph of training also give the output of evaluation, where that is another one."""
-    twins: dict[fx.Node, fx.Node] = {}
-    candidates = iter(graph.nodes)
-    for node in other.nodes:
-        if node.op == "output":
-            break
-        twin = next((c for c in candidates if _same(node, c, twins)), None)
-        if twin is None:
-            stack = list(node.meta.get("nn_module_stack", {}).values())
-            inside = [name for name, _ in stack if name]
-            raise _Untraceable(
-                inside[-1] if inside else "",
-                f"in evaluation it computes {node.name} ({node.target}), in training it does not",
-            )
-        twins[node] = twin
-    output, other_output = (next(n for n in g.nodes if n.op == "output") for g in (graph, other))
-    in_evaluation = fx.node.map_arg(other_output.args[0], lambda n: twins[n])
-    if in_evaluation != output.args[0]:
-        model.add_module("output_by_mode", ByMode())
-        with graph.inserting_before(output):
-            chosen = graph.call_module("output_by_mode", (output.args[0], in_evaluation))
-        output.args = (chosen,)
-
-
-def _same(node: fx.Node, candidate: fx.Node, twins: dict[fx.Node, fx.Node]) -> bool:
-    """Whether two graphs have the same operation on the same values; constants may depend on the mode."""
-    same_call = (node.op, node.target) == (candidate.op, candidate.target)
-    return same_call and [twins[n] for n in node.all_input_nodes] == candidate.all_input_nodes
-
-
-_IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
-
-
-def _follow_in_place(graph: fx.Graph) -> None:
-    """Let everything behind an in-place operation read its result, which is the tensor it changed."""
-    order = {node: position for position, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        method = node.op == "call_method" and str(node.target).endswith("_") and node.target[-2] != "_"
-        if method or (node.op == "call_function" and node.target in _IN_PLACE):
-            changed = node.args[0]
-            if isinstance(changed, fx.Node):
-                for user in [u for u in changed.users if order[u] > order[node]]:
-                    user.replace_input_with(changed, node)
-
-
-_DROPOUT: dict[Any, type[nn.Module]] = {F.dropout: nn.Dropout, F.dropout2d: nn.Dropout2d}
-
-
-def _free_dropout(traced: fx.GraphModule) -> None:
-    """Functional dropout is traced with `training` as a constant: make it a module that follows the mode."""
-    for number, node in enumerate(traced.graph.nodes):
-        if node.op == "call_function" and node.target in _DROPOUT:
-            p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
-            name = f"dropout_{number}"
-            traced.add_submodule(name, _DROPOUT[node.target](p))
-            node.op, node.target, node.args, node.kwargs = "call_module", name, node.args[:1], {}
-    traced.recompile()
-
-
 def _propagate_shapes(traced: fx.GraphModule, input_size: tuple[int, int, int]) -> None:
     training = traced.training
     traced.eval()
     macs: dict[str, int] = {}
     convs = {name: m for name, m in traced.named_modules() if isinstance(m, nn.Conv2d)}
+    theirs = [(m, m._forward_hooks, m._forward_pre_hooks) for m in traced.modules()]
+    for module, *_ in theirs:  # hooks of the user wait for real values
+        module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
     hooks = [conv.register_forward_hook(_counting(macs, name)) for name, conv in convs.items()]
     try:
         with torch.no_grad(), redirect_stderr(StringIO()):  # torch prints a traceback as well
@@ -232,6 +166,8 @@ def _propagate_shapes(traced: fx.GraphModule, input_size: tuple[int, int, int]) 
     finally:
         for hook in hooks:
             hook.remove()
+        for module, *kept in theirs:
+            module._forward_hooks, module._forward_pre_hooks = kept
         traced.train(training)
     traced.meta["conv_macs"] = macs
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from sficonv.card import read_calibration
+from sficonv.card import check_card, read_calibration
 from sficonv.exported import ExportedModel, open_exported
 from sficonv.media.resize import resize
 
@@ -87,11 +87,12 @@ class TorchClassifier:
 
         from sficonv.models.inference import asks_for_mirror
 
+        _check_model(model)
         if threads:
             torch.set_num_threads(threads)
         self.device = _device(device)
         self.model = model.to(self.device).eval()
-        self.card = card
+        self.card = check_card(card)
         self.config = cast("ModelConfig", model.config)
         self.name, self.image_size = self.config.name, self.config.image_size
         self.frames = self.config.frames
@@ -199,6 +200,27 @@ class ExportedClassifier:
         present = np.arange(self.frames) < np.array([len(clip) for clip in clips])[:, None]
         faces[present] = [resize(crop, (side, side)) for clip in clips for crop in clip]
         return self.exported(faces, present)
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse a model in memory that gives no P(fake)."""
+    import torch
+
+    from sficonv.models.config import ModelConfig
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"a detector is made of a weights file or a model, not of {type(model).__name__}")
+    config = getattr(model, "config", None)
+    if not isinstance(config, ModelConfig):
+        raise ValueError(
+            f"{type(model).__name__} does not say how its input is made: a detector takes a model from "
+            "create_model or load_weights, or one with a ModelConfig as its `config`"
+        )
+    if config.num_classes != 2:
+        raise ValueError(f"{config.name} has {config.num_classes} classes, a detector needs 2 (real, fake)")
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if types - {torch.float32}:
+        raise ValueError(f"{config.name} is not in 32 bits, which a detector needs: call .float() on it")
 
 
 def _folded(model: nn.Module) -> nn.Module:

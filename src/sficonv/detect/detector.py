@@ -52,7 +52,9 @@ class Detector:
             process.
 
     Raises:
-        ValueError: If `batch_size` is not positive or `device` is not available.
+        ValueError: If `batch_size` is not positive, `device` is not available, or a model in memory does not
+            judge faces: it needs a `config`, two classes and 32 bits.
+        TypeError: If `weights` is none of these.
         WeightsError: If the file is missing, corrupt, a pickle, or not weights of the model it names, or if
             the card makes no sense.
         MissingPackage: If PyTorch, or the runtime of an exported file, is not installed.
@@ -77,15 +79,21 @@ class Detector:
         compile: bool = False,
         threads: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        for name, value in (("batch_size", batch_size), ("threads", threads)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a whole number, at least 1, got {value!r}")
         self.batch_size = batch_size
         self.weights: Path | None = None
         self._asked = {"device": device, "mirror": mirror, "compile": compile}
         self.classifier: FaceClassifier
         if not isinstance(weights, str | Path):
             self.classifier = TorchClassifier(
-                weights, card or {}, device=device, mirror=mirror, compile=compile, threads=threads
+                weights,
+                {} if card is None else card,
+                device=device,
+                mirror=mirror,
+                compile=compile,
+                threads=threads,
             )
         elif card is not None:
             raise ValueError("a card is given with a model in memory; a weights file has its own")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ScanOptions:
     max_duration: float | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check(field.name, str(field.type), getattr(self, field.name))
         if not 0 < self.every < float("inf"):
             raise ValueError(f"every must be a positive number of seconds, got {self.every}")
         if self.max_frames < 1:
@@ -53,5 +56,18 @@ class ScanOptions:
             raise ValueError(f"end must be later than start ({self.start} s), got {self.end}")
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels must be at least 1, got {self.max_pixels}")
+        if self.video_stream is not None and self.video_stream < 0:
+            raise ValueError(f"video_stream must be 0 or more, got {self.video_stream}")
         if self.max_duration is not None and not self.max_duration > 0:
             raise ValueError(f"max_duration must be a positive number of seconds, got {self.max_duration}")
+
+
+_KINDS = {"bool": (bool, "True or False"), "int": (Integral, "a whole number"), "float": (Real, "a number")}
+
+
+def _check(name: str, annotation: str, value: object) -> None:
+    kind, words = _KINDS[annotation.removesuffix(" | None")]
+    if value is None and annotation.endswith("| None"):
+        return
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be {words}, got {value!r}")

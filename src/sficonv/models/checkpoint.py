@@ -20,12 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sficonv.card import FORMAT, check_card, parse_card
+from sficonv.conversion.convert import ConvertedModel
 from sficonv.errors import WeightsError
 from sficonv.files import atomic_file, sha256_of
+from sficonv.models.config import ModelConfig
 from sficonv.models.hub import fetch, is_repository
 from sficonv.models.registry import COMMON, create_model
 from sficonv.shipped import DEFAULT, shipped
 
+_SUFFIXES = (".safetensors", ".json", ".pt", ".pth", ".pkl", ".ckpt", ".bin")
 _NEEDED = ("model", "options", "num_classes", "image_size", "mean", "std")
 
 
@@ -35,17 +38,19 @@ def save_weights(
     """Write a model's tensors and its card.
 
     Args:
-        path: Where to write; the suffix becomes `.safetensors`, the card goes beside it as `.json`.
+        path: Where to write. A suffix of weights (`.pt`, ...) becomes `.safetensors`, which is added to any
+            other name; the card goes beside it as `.json`.
         model: A model from `create_model` (its `config` goes into the card).
-        card: More entries for the card: `data`, `metrics`, `calibration`, `limits`, ...
+        card: More entries for the card: `data`, `metrics`, `calibration`, `limits`, ... What it says of the
+            model itself (its name, options, input) does not count: `model` knows that.
         half: Store floating-point tensors in 16 bits (half the size; the scores move a little).
 
     Returns:
         The path of the `.safetensors` file.
 
     Raises:
-        WeightsError: If a tensor holds values that are not finite, or too large for 16 bits, or an entry of
-            `card` makes no sense.
+        WeightsError: If `model` cannot be built again by its `config`, a tensor holds values that are not
+            finite, or too large for 16 bits, or an entry of `card` makes no sense.
 
     Example:
         >>> import tempfile
@@ -53,7 +58,19 @@ def save_weights(
         >>> save_weights(Path(tempfile.mkdtemp()) / "detector", model).name
         'detector.safetensors'
     """
-    path = Path(path).with_suffix(".safetensors")
+    path = Path(path)
+    path = path.with_suffix("") if path.suffix in _SUFFIXES else path
+    path = path.with_name(path.name + ".safetensors")  # a name such as "run.v1" keeps its dot
+    if not isinstance(getattr(model, "config", None), ModelConfig):
+        raise WeightsError(
+            f"{path}: {type(model).__name__} has no config to build it again by; save a model from "
+            "create_model (a network of your own becomes one with register_model)"
+        )
+    if isinstance(model, ConvertedModel) and model.report.alpha and "alpha" not in model.config.options:
+        raise WeightsError(
+            f"{path}: {model.config.name} was converted after it was created, which its card cannot say; "
+            "create it as an sfic_ model, or register the conversion with register_model"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for key, value in model.state_dict().items():
@@ -64,13 +81,9 @@ def save_weights(
                 f"{path}: {key} holds values that are not finite{' in 16 bits' if half else ''}"
             )
     config = model.config.to_dict()  # type: ignore[union-attr,operator]
-    document = {
-        "format": FORMAT,
-        "model": config.pop("name"),
-        **config,
-        "labels": ["real", "fake"],
-        **(card or {}),
-    }
+    # what the model is, it says itself: the card may be that of another one, from which it was trained
+    told = {"format": FORMAT, "labels": ["real", "fake"], **(card or {})}
+    document = {**told, "model": config.pop("name"), **config}
     with atomic_file(path.with_suffix(".json")) as new_card, atomic_file(path) as new_weights:
         try:
             save_file(tensors, new_weights)

@@ -6,6 +6,7 @@ import fnmatch
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -96,6 +97,7 @@ def create_model(
         `sficonv.models.losses.training_losses`.
 
     Raises:
+        TypeError: If `name` is no text.
         ValueError: Unknown name (the message lists near matches), unknown option, or something asked for
             that this model does not have.
 
@@ -104,9 +106,14 @@ def create_model(
         >>> model.config.image_size
         256
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a model is text, got {name!r}")
     if name not in _BUILDERS:
-        near = [m for m in list_models() if name.split("_")[-1] in m] or list_models()
+        near = get_close_matches(name.lower().replace("-", "_"), _BUILDERS) or list_models()
         raise ValueError(f"unknown model {name!r}; registered: {', '.join(near)}")
+    for what, number in (("num_classes", num_classes), ("image_size", image_size)):
+        if number is not None and (type(number) is not int or number < 1):
+            raise ValueError(f"{name}: {what} must be a whole number, at least 1, got {number!r}")
     builder = _BUILDERS[name]
     parameters = inspect.signature(builder).parameters
     known = {key: p.default for key, p in parameters.items() if key not in COMMON}

@@ -63,8 +63,8 @@ def complexity(model: nn.Module, image_size: int = 256) -> Complexity:
         >>> complexity(create_model("resnet26")).params
         13950274
     """
-    if image_size < 1:
-        raise ValueError(f"image_size must be positive, got {image_size}")
+    if type(image_size) is not int or image_size < 1:
+        raise ValueError(f"image_size must be positive and a whole number, got {image_size!r}")
     counted = copy.deepcopy(model).to("meta").eval()
     paper = _PaperRule()
     for module in counted.modules():
