@@ -1,44 +1,36 @@
 """Does SFIConv expand the attention of a detector (the paper's figure 5)? Writes docs/attention.md.
 
-    python benchmarks/attention.py PREPARED --out runs/attention
+    python benchmarks/attention.py PREPARED VANILLA --out runs/attention
 
-Trains vanilla networks and their SFIC forms alike on the FaceForensics++ crops (PREPARED/ffpp, see the README
-of this folder) and measures where they look in fakes of people they have never seen: the FaceForensics++
-validation identities and Celeb-DF (PREPARED/celebdf), and in self-blended faces of Celeb-DF, whose forged
-region is known. Finished runs are not repeated. The pictures stay in --out: they show people.
+Compares the shipped SFIC-EfficientNet-Lite0 with the vanilla network of the same recipe: VANILLA is the
+`average.pt` that `default_detector.py train --model efficientnet_lite0` wrote. Measured is where they look in
+fakes of people they have never seen, the FaceForensics++ validation identities (PREPARED/ffpp, see the README
+of this folder) and Celeb-DF (PREPARED/celebdf), and in self-blended faces of Celeb-DF, whose forged region is
+known. Finished comparisons are not repeated. The pictures stay in --out: they show people.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import platform
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from skimage.data import astronaut
 
 from document import keep_rows, write_between
-from sficonv import compare_attention, prepare, train
-from sficonv.datasets.manifest import read_manifest, write_manifest
+from sficonv import compare_attention, create_model, prepare, save_weights
 from sficonv.faces.forging import shift_statistics
 from sficonv.media.batches import Draw
 
 MARKS = ("<!-- attention: written by benchmarks/attention.py -->", "<!-- end of attention -->")
-PAIRS = {  # vanilla, SFIC, whether they start from ImageNet weights
-    "lite0": ("efficientnet_lite0", "sfic_efficientnet_lite0", True),
-    "resnet26": ("resnet26", "sfic_resnet26", False),
-}
 SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "FF++ val": ("ffpp", {"split": "val"}),
     "Celeb-DF": ("celebdf", {"split": "test"}),
@@ -57,64 +49,27 @@ FIGURES = [  # column of the table: map, over how many fakes, number
 SPREAD = ("FAM area above ½", "FAM entropy", "Grad-CAM area above ½", "AFAM of 16 area above ½")
 
 
-def training_data(args: argparse.Namespace) -> Path:
-    """All training crops of FaceForensics++, and few validation crops: nothing is chosen by them."""
-    folder = args.out / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "crops").is_symlink():
-        (folder / "crops").symlink_to((args.prepared / "ffpp" / "crops").resolve())
-        rows = read_manifest(args.prepared / "ffpp")
-        few = rows[rows["split"] == "val"].drop_duplicates("video_id")
-        write_manifest(folder, pd.concat([rows[rows["split"] == "train"], few]).reset_index(drop=True))
-    return folder
+def vanilla_weights(trained: Path, out: Path) -> Path:
+    """What the training wrote, as weights with a card."""
+    model = create_model("efficientnet_lite0")
+    saved = torch.load(trained, map_location="cpu", weights_only=True)
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in saved.items()})
+    return save_weights(out / "vanilla", model, half=True)
 
 
-def trained(model: str, pretrained: bool, seed: int, args: argparse.Namespace) -> Path:
-    """The weights of one network, trained unless they are there."""
-    folder = args.out / f"{args.steps}x{args.image_size}" / f"{model}-seed{seed}"
-    weights = folder / "weights.safetensors"
-    if not weights.is_file():
-        started = time.time()
-        train(
-            training_data(args),
-            model=model,
-            recipe="finetune",
-            pretrained=pretrained,
-            lr=4e-4 if pretrained else 1e-3,
-            ema_decay=0.0,
-            epochs=1,
-            steps_per_epoch=args.steps,
-            image_size=args.image_size,
-            seed=seed,
-            workers=0,
-            out=folder,
-        )
-        print(model, seed, f"trained in {time.time() - started:.0f} s", flush=True)
-    return weights
+def measure(prepared: Path, against: Path, name: str, out: Path) -> dict[str, Any]:
+    """Compare the two networks on a set, unless that is done: what `attention.json` holds."""
+    folder, options = SETS[name]
+    result = out / name.lower().replace(",", "").replace("+", "").replace(" ", "-")
+    if not (result / "attention.json").is_file():
+        compare_attention(prepared / folder, against=against, out=result, **options)
+    found: dict[str, Any] = json.loads((result / "attention.json").read_text(encoding="utf-8"))
+    return found
 
 
-def measure(pair: str, seed: int, args: argparse.Namespace) -> None:
-    """Compare one vanilla network with its SFIC form on each set."""
-    vanilla, sfic, pretrained = PAIRS[pair]
-    files = {name: trained(name, pretrained, seed, args) for name in (vanilla, sfic)}
-    for name, (folder, options) in SETS.items():
-        out = result_folder(pair, seed, name, args)
-        if not (out / "attention.json").is_file():
-            compare_attention(
-                args.prepared / folder, weights=files[sfic], against=files[vanilla], out=out, **options
-            )
-
-
-def result_folder(pair: str, seed: int, name: str, args: argparse.Namespace) -> Path:
-    key = name.lower().replace(",", "").replace("+", "").replace(" ", "-")
-    return args.out / f"{args.steps}x{args.image_size}" / f"{pair}-seed{seed}-{key}"
-
-
-def draw_example(args: argparse.Namespace) -> None:
+def draw_example(against: Path, out: Path, images: Path) -> None:
     """The figure for the documentation: NASA's portrait of Eileen Collins, cut and tinted in many ways."""
-    vanilla, sfic, pretrained = PAIRS[args.pairs[0]]
-    files = [trained(name, pretrained, args.seeds[0], args) for name in (vanilla, sfic)]
-    photos, faces = args.out / "photos", args.out / "faces"
+    photos, faces = out / "photos", out / "faces"
     photos.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for number in range(16):
@@ -124,77 +79,46 @@ def draw_example(args: argparse.Namespace) -> None:
         cut = changed[0].round().permute(1, 2, 0).to(torch.uint8).numpy()
         Image.fromarray(cut[:, ::-1] if number % 2 else cut).save(photos / f"{number:02}.png")
     prepare(photos, faces, label=0, split="test", workers=0)
-    out = args.out / "example"
     report = compare_attention(
-        faces, weights=files[1], against=files[0], self_blend=True, images=16, bootstrap=0, out=out
+        faces, against=against, self_blend=True, images=16, bootstrap=0, out=out / "example"
     )
     with Image.open(report.figure) as picture:
         small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2))
-        images = args.document.parent / "images"
         images.mkdir(exist_ok=True)
         small.save(images / "attention.jpg", quality=85)
 
 
-def found(
-    pair: str, name: str, args: argparse.Namespace, seeds: list[int] | None = None
-) -> list[dict[str, Any]]:
-    """What was measured with each seed."""
-    files = [result_folder(pair, seed, name, args) / "attention.json" for seed in seeds or args.seeds]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+def rows_of(results: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All that was measured: a row for each set, map and number."""
+    for name, result in results.items():
+        yield from ({"fakes": name, "images": len(result["images"])} | row for row in result["numbers"])
 
 
-def numbers(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """All that was measured: a row for each pair, seed, set, map and number."""
-    for pair, name, seed in product(args.pairs, SETS, args.seeds):
-        for result in found(pair, name, args, [seed]):
-            known = {"networks": pair, "fakes": name, "seed": seed, "images": len(result["images"])}
-            yield from (known | row for row in result["numbers"])
-
-
-def row_of(result: dict[str, Any], kind: str, of: int, number: str) -> dict[str, Any] | None:
-    for row in result["numbers"]:
-        if (row["map"], row["average_of"], row["number"]) == (kind, of, number):
-            return row
-    return None
-
-
-def difference(row: dict[str, Any]) -> str:
-    value, low, high = (row[f"difference_{part}"] for part in ("value", "low", "high"))
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def table(args: argparse.Namespace) -> tuple[list[str], dict[str, list[int]]]:
+def table(results: dict[str, dict[str, Any]]) -> tuple[list[str], dict[str, list[int]]]:
     """Markdown rows, and for each measure of spread: differences above, around and below 0."""
-    lines = ["| networks | fakes | number | vanilla | SFIC | difference by seed |", "|---" * 6 + "|"]
+    lines = ["| fakes | number | vanilla | SFIC | difference |", "|---" * 5 + "|"]
     verdicts: dict[str, list[int]] = {title: [0, 0, 0] for title in SPREAD}
-    for pair in args.pairs:
-        for name in SETS:
-            results = found(pair, name, args)
-            for title, *key in FIGURES:
-                rows = [row for result in results if (row := row_of(result, *key)) is not None]  # type: ignore[arg-type]
-                if not rows:
-                    continue
-                if title in SPREAD:
-                    for row in rows:
-                        side = 0 if row["difference_low"] > 0 else 2 if row["difference_high"] < 0 else 1
-                        verdicts[title][side] += 1
-                means = [np.mean([row[column] for row in rows]) for column in ("against_value", "value")]
-                apart = "" if title == "area of forged pixels" else "; ".join(map(difference, rows))
-                where = f"{name} ({len(results[0]['images'])})"
-                lines.append(
-                    f"| {PAIRS[pair][0]} | {where} | {title} | {means[0]:.3f} | {means[1]:.3f} | {apart} |"
-                )
+    for name, result in results.items():
+        rows = {(row["map"], row["average_of"], row["number"]): row for row in result["numbers"]}
+        for title, *key in FIGURES:
+            if (row := rows.get(tuple(key))) is None:
+                continue
+            value, low, high = (row[f"difference_{part}"] for part in ("value", "low", "high"))
+            if title in SPREAD:
+                verdicts[title][0 if low > 0 else 2 if high < 0 else 1] += 1
+            apart = "" if title == "area of forged pixels" else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            where = f"{name} ({len(result['images'])})"
+            lines.append(f"| {where} | {title} | {row['against_value']:.3f} | {row['value']:.3f} | {apart} |")
     return lines, verdicts
 
 
 def conclusion(verdicts: dict[str, list[int]]) -> list[str]:
     """What the differences say, in words."""
-    lines = []
-    for title, (above, around, below) in verdicts.items():
-        lines.append(
-            f"- {title}: SFIC is wider in {above} of {above + around + below} comparisons, narrower in "
-            f"{below}; in {around} the limits of the difference hold 0."
-        )
+    lines = [
+        f"- {title}: SFIC is wider in {above} of {above + around + below} comparisons, narrower in "
+        f"{below}; in {around} the limits of the difference hold 0."
+        for title, (above, around, below) in verdicts.items()
+    ]
     above, around, below = np.sum(list(verdicts.values()), axis=0)
     if below == 0 and above > around:
         verdict = "The expanded attention of the paper's figure 5 shows in most of these comparisons"
@@ -209,47 +133,34 @@ def conclusion(verdicts: dict[str, list[int]]) -> list[str]:
     return [
         *lines,
         "",
-        f"**{verdict} ({counts}).** These are small networks after a short training, not the paper's, and "
-        "the limits are over fakes: another training run may differ by more.",
+        f"**{verdict} ({counts}).** It is one network of one seed, not the paper's, and the limits are over "
+        "fakes: another training may differ by more.",
     ]
 
 
-def budget_text(args: argparse.Namespace) -> str:
-    done = [seed for seed in args.seeds if any(found(p, n, args, [seed]) for p in args.pairs for n in SETS)]
-    return (
-        f"Each network: {args.steps} steps of 32 crops at {args.image_size} px of the FaceForensics++ "
-        "training split, recipe `finetune`, one epoch, nothing selected; seeds "
-        f"{', '.join(map(str, done))}. EfficientNet-Lite0 starts from ImageNet weights, ResNet26 from "
-        "scratch. vanilla and SFIC: means over the seeds; difference: SFIC minus vanilla with its limits, as "
-        "`sficonv attention` prints them, for each seed. In brackets behind the fakes: how many, one of each "
-        f"video. Machine: {platform.machine()}, {platform.system()}, {os.cpu_count()} CPU cores; torch "
-        f"{version('torch')}, timm {version('timm')}."
-    )
-
-
 def main() -> None:
-    """Train and measure, and write the block after each comparison."""
+    """Measure, and write the block."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("prepared", type=Path)
+    parser.add_argument("vanilla", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/attention"))
     parser.add_argument("--document", type=Path, default=Path("docs/attention.md"))
-    parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--image-size", type=int, default=128)
     args = parser.parse_args()
-    logging.getLogger("sficonv").setLevel(logging.ERROR)
-    draw_example(args)
-    for seed in args.seeds:
-        for pair in args.pairs:
-            measure(pair, seed, args)
-            keep_rows("attention", numbers(args))
-            lines, verdicts = table(args)
-            write_between(
-                args.document, MARKS, [budget_text(args), "", *lines, "", *conclusion(verdicts), ""]
-            )
+    args.out.mkdir(parents=True, exist_ok=True)
+    against = vanilla_weights(args.vanilla, args.out)
+    draw_example(against, args.out, args.document.parent / "images")
+    results = {name: measure(args.prepared, against, name, args.out) for name in SETS}
+    keep_rows("attention", rows_of(results))
+    lines, verdicts = table(results)
+    head = (
+        "The shipped SFIC-EfficientNet-Lite0 beside the vanilla network of the same recipe, seed and time. "
+        "SFIC minus vanilla with its limits, as `sficonv attention` prints them. In brackets behind the "
+        f"fakes: how many, one of each video. Machine: {platform.machine()}, {platform.system()}, "
+        f"{os.cpu_count()} CPU cores; torch {version('torch')}, timm {version('timm')}."
+    )
+    write_between(args.document, MARKS, [head, "", *lines, "", *conclusion(verdicts)])
 
 
 if __name__ == "__main__":

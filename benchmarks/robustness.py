@@ -93,7 +93,7 @@ def main() -> None:
         report=args.out / "robustness.html",
     )
     names = {model.name: NAMES[model.model] for model in result.models}
-    rows = [asdict(cell) | {"model": names[cell.model]} | asdict(cell.auc) for cell in result.cells]
+    rows = [asdict(cell) | {"model": names[cell.model]} | cell.auc._asdict() for cell in result.cells]
     keep_rows("robustness", pd.DataFrame(rows).drop(columns="auc"))
     write_between(args.document, MARKS, lines_of(result, args))
 

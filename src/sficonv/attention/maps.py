@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -123,7 +124,9 @@ def grad_cam(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) 
                 features.append(output)
 
         modules = list(net.modules()) if name is None else [net.get_submodule(name)]
-        handles = [module.register_forward_hook(record) for module in modules]
+        with warnings.catch_warnings():  # of a converted network some never run, which is no harm here
+            warnings.simplefilter("ignore", UserWarning)
+            handles = [module.register_forward_hook(record) for module in modules]
         try:
             margin = _margin(net(pixels)).sum()
         finally:
