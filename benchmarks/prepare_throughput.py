@@ -195,7 +195,8 @@ def table(
         "",
         f"{len(args.videos)} videos of FaceForensics++ c23 ({', '.join(pixels)}; "
         f"{sum(info.duration for info in lengths):.0f} s in all), {args.frames} frames each, {args.workers} "
-        f"processes of one thread on {cores} cores ({platform.machine()}), start of the processes included. "
+        f"process{'es' * (args.workers != 1)} "
+        f"of one thread on {cores} cores ({platform.machine()}), start of the processes included. "
         f"Medians of {args.rounds} rounds; ratios are taken within a round. OpenCV {cv2.__version__}, PyAV "
         f"{version('av')}, dlib {version('dlib-bin')}. Against decoding for the sampled frames alone, "
         f"`prepare` takes {distance:.1f} times the processor time.",
