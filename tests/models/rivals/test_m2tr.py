@@ -118,7 +118,8 @@ def test_the_padded_trunk_gives_64_positions_a_side():
         ({"trunk": "vgg"}, "trunk must be one of"),
         ({"loss": "hinge"}, "loss must be one of"),
         ({"image_size": 250}, "image_size must be a multiple of 32 px, got 250"),
-        ({"depth": 0}, "depth must be at least 1"),
+        ({"depth": 0}, "depth must be 1 to 64"),
+        ({"depth": 10**9}, "depth must be 1 to 64"),
     ],
 )
 def test_bad_options(options, message):

@@ -23,6 +23,8 @@ SPLITS = (1, 2, 4, 8)
 """Each head of the attention cuts the map into this many patches a side."""
 FOCUS = 2.0
 """Focusing exponent gamma of the focal loss."""
+MOST_LAYERS = 64
+"""A model card from a stranger may ask for any number."""
 
 
 class MultiScaleAttention(nn.Module):
@@ -175,7 +177,7 @@ class M2TR(nn.Module):
         image_size: Side of the input in pixels, a multiple of 32.
         trunk: `"xception"` (the form that the SFIConv paper compares with, padded so that its stride-4 map
             divides into patches) or `"efficientnet_b4"` (the original's).
-        depth: Number of transformer layers.
+        depth: Number of transformer layers, at most `MOST_LAYERS`.
         loss: `"focal"` as in the original, or `"cross_entropy"`.
         pretrained: Start the trunk from ImageNet weights.
 
@@ -203,8 +205,8 @@ class M2TR(nn.Module):
                 raise ValueError(f"m2tr: {name} must be one of {allowed}, got {value!r}")
         if image_size < 32 or image_size % 32:
             raise ValueError(f"m2tr: image_size must be a multiple of 32 px, got {image_size}")
-        if depth < 1:
-            raise ValueError(f"m2tr: depth must be at least 1, got {depth}")
+        if not 1 <= depth <= MOST_LAYERS:
+            raise ValueError(f"m2tr: depth must be 1 to {MOST_LAYERS}, got {depth}")
         self.loss = loss
         build = padded_xception if trunk == "xception" else efficientnet_b4
         self.shallow, channels, self.deep, features = build(pretrained)
