@@ -232,7 +232,7 @@ def test_a_command_killed_at_a_random_moment_goes_on_where_it_stopped(
     assert "Traceback" not in err
     if blow != signal.SIGKILL:
         assert process.returncode == 128 + blow
-        assert "the same command goes on from there" in err
+        assert "the same command continues there" in err
         assert {path.name for path in tmp_path.glob("*scan.csv*")} == {"scan.csv", "scan.csv.part"}
     assert table.read_text().count("\n") <= part.read_text().count("\n") < 301
     results = scan(crops, detector=weights, crops=True, csv=table)

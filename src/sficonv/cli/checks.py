@@ -47,13 +47,6 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
             near = get_close_matches(given[name], known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "'sficonv models' lists them"
             raise ValueError(f"there is no model {given[name]!r}; {hint}")
-    for text in _texts(given.get("data")) if verb.prepared else ():
-        folder = Path(text)
-        if folder.is_dir() and not any(p.suffix in (".parquet", ".tar") for p in folder.iterdir()):
-            raise DataError(
-                f"{folder}: no manifest.parquet in it; prepare the data first: "
-                f"sficonv prepare SOURCE --out {folder}"
-            )
     for need in verb.needs:
         condition, _, extra = need.rpartition(": ")
         option, _, value = condition.partition("=")
@@ -61,6 +54,13 @@ def check(verb: Verb, given: Mapping[str, Any]) -> None:
             continue
         what = f"--{option.replace('_', '-')} {given[option]}" if condition else "this verb"
         require(extra, what=what)
+    for text in _texts(given.get("data")) if verb.prepared else ():
+        folder = Path(text)
+        if folder.is_dir() and not any(p.suffix in (".parquet", ".tar") for p in folder.iterdir()):
+            raise DataError(
+                f"{folder}: no manifest.parquet in it; prepare the data first: "
+                f"sficonv prepare SOURCE --out {folder}"
+            )
 
 
 def _texts(given: Any) -> Iterator[str]:
