@@ -205,10 +205,11 @@ def budget_of(lines: pd.DataFrame, videos: dict[str, int], run: Run) -> list[str
     """What was spent, in words."""
     first, seconds = lines.iloc[0], lines["seconds"]
     machine = "core of a CPU" if first["machine"] == "cpu" else first["machine"]
-    seeds = ", ".join(map(str, lines["seed"].unique()))
+    seeds = ", ".join(map(str, sorted(lines["seed"].unique())))
+    epochs = f"{first['epochs']} epoch{'' if first['epochs'] == 1 else 's'}"
     counts = ", ".join(f"{TESTS[name]} ({count} videos)" for name, count in videos.items())
     return [
-        f"{len(lines)} trainings of {first['steps']} steps ({first['epochs']} epochs of DFDC),",
+        f"{len(lines)} trainings of {first['steps']} steps ({epochs} of DFDC),",
         f"batches of {first['batch']} images of {first['side']} px, bf16, on one {machine} {run.where}:",
         f"{seconds.min():.0f} to {seconds.max():.0f} s each. Seeds {seeds}.",
         f"Test sets: {counts}.",
