@@ -26,7 +26,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 from document import keep_rows, write_between
-from sficonv import compare_attention, create_model, prepare, save_weights
+from publish_detector import read_weights
+from sficonv import compare_attention, prepare, save_weights
 from sficonv.faces.forging import shift_statistics
 from sficonv.media.batches import Draw
 
@@ -51,10 +52,7 @@ SPREAD = ("FAM area above ½", "FAM entropy", "Grad-CAM area above ½", "AFAM of
 
 def vanilla_weights(trained: Path, out: Path) -> Path:
     """What the training wrote, as weights with a card."""
-    model = create_model("efficientnet_lite0")
-    saved = torch.load(trained, map_location="cpu", weights_only=True)
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in saved.items()})
-    return save_weights(out / "vanilla", model, half=True)
+    return save_weights(out / "vanilla", read_weights(trained, "efficientnet_lite0"), half=True)
 
 
 def measure(prepared: Path, against: Path, name: str, out: Path) -> dict[str, Any]:

@@ -224,11 +224,11 @@ def edits_of(effects: list[EditEffect]) -> list[str]:
     return [f"{effects[0].items} real test items of {names}.", "", *table]
 
 
-def read_weights(file: Path) -> nn.Module:
-    """The trained network, from `default_detector.py` or from weights of this library."""
+def read_weights(file: Path, name: str = MODEL) -> nn.Module:
+    """The trained network of that name, from `default_detector.py` or from weights of this library."""
     if file.suffix == ".safetensors" and file.with_suffix(".json").exists():
         return load_weights(file)[0]
-    model = create_model(MODEL, **OPTIONS)
+    model = create_model(name, **(OPTIONS if name == MODEL else {}))
     if file.suffix == ".safetensors":
         saved = load_file(file)
     else:

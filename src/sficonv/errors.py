@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+EMPTY_PATH = "an empty path names no file; '.' is the folder you are in"
+
 
 class SficonvError(Exception):
     """Base class of everything sficonv raises on purpose about its inputs."""

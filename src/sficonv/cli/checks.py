@@ -11,7 +11,7 @@ from typing import Any
 
 from sficonv.cli.describe import models
 from sficonv.cli.verbs import Verb
-from sficonv.errors import DataError, MediaError, WeightsError
+from sficonv.errors import EMPTY_PATH, DataError, MediaError, WeightsError
 from sficonv.extras import require
 
 
@@ -77,7 +77,7 @@ def _is_repository(text: str) -> bool:
 
 def _why_unreadable(text: str) -> str | None:
     if not text:
-        return "an empty path names no file; '.' is the folder you are in"
+        return EMPTY_PATH
     if Path(text).exists():
         return None
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):

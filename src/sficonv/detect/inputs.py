@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sficonv.detect.reading import SourceFile, find_files
+from sficonv.errors import EMPTY_PATH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ def sources_of(given: Sources) -> Iterator[SourceFile]:
     for each in given if _are_several(given) else [given]:  # type: ignore[union-attr]
         if isinstance(each, str | os.PathLike):
             if not os.fspath(each):
-                raise ValueError("an empty path names no file; '.' is the folder you are in")
+                raise ValueError(EMPTY_PATH)
             each = Path(each)
             new = [file for file in find_files(each) if file.path not in seen]  # named twice, judged once
             seen.update(file.path for file in new)
@@ -110,9 +111,7 @@ def _array_of(given: Any) -> np.ndarray | None:
     """The values of an array or a tensor; None of anything else."""
     if isinstance(given, np.ndarray):
         return given
-    if not (
-        hasattr(given, "detach") and hasattr(given, "is_meta")
-    ):  # a tensor, without importing torch to ask
+    if not (hasattr(given, "detach") and hasattr(given, "is_meta")):  # no tensor, asked without torch
         return None
     if given.is_meta:
         raise ValueError("a tensor on the device 'meta' holds no values")

@@ -92,13 +92,13 @@ class Journal:
 
     def results(self) -> Iterator[ScanResult]:
         """All results so far, read from the disk one by one."""
-        return (_result(line) for line in self._lines())
+        return (result for _, result in self._sound_lines())
 
     def _keep_what_holds(self) -> None:
         """Drop what was judged by other means, what was cut, and files that have changed since."""
         with atomic_file(self.path) as file, file.open("w", encoding="utf-8") as kept:
             kept.write(self._header + "\n")
-            for line in self._lines():
+            for line, _ in self._sound_lines():
                 if line["stamp"] is not None and line["stamp"] == _stamp(Path(line["path"])):
                     kept.write(json.dumps(line) + "\n")
                     self._done.add(line["path"])
@@ -109,21 +109,20 @@ class Journal:
                 file=sys.stderr,
             )
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _sound_lines(self) -> Iterator[tuple[dict[str, Any], ScanResult]]:
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
             if file.readline().rstrip(b"\n") != self._header.encode():
                 return
-            yield from filter(None, map(_sound, file))
+            yield from filter(None, map(_read, file))
 
 
-def _sound(text: bytes) -> dict[str, Any] | None:
+def _read(text: bytes) -> tuple[dict[str, Any], ScanResult] | None:
     """What a line says; `None` for one that a kill has cut or a power cut has filled with zeros."""
     try:
         line = json.loads(text)
-        _result(line)
-        return line if text.endswith(b"\n") else None
+        return (line, _result(line)) if text.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
