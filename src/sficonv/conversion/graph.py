@@ -64,10 +64,12 @@ def keep_unused(made: nn.Module, original: nn.Module) -> None:
         original: What it was made from.
     """
     names = {module: name for name, module in original.named_modules()}
+    there = dict(made.named_modules(remove_duplicate=False))
     for name, module in original.named_modules(remove_duplicate=False):
-        there = dict(made.named_modules(remove_duplicate=False))
         if name not in there:  # a second name of a module that is called by its first one, or never called
-            made.set_submodule(name, there.get(names[module], module))
+            new = there.get(names[module], module)
+            made.set_submodule(name, new)
+            there.update(new.named_modules(prefix=name, remove_duplicate=False))
             continue
         for key, parameter in module._parameters.items():
             if not hasattr(there[name], key):
